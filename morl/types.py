@@ -1,0 +1,254 @@
+"""The nouns of the suite. Every objective is maximised; every return is a float64 vector.
+
+Nothing is computed here: the module holds the few dataclasses and protocols that environments,
+agents, the runner and reports share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+
+Vector: TypeAlias = NDArray[np.float64]
+"""One point of objective space, or one preference; shape (objective,)."""
+
+Front: TypeAlias = NDArray[np.float64]
+"""Points of objective space, shape (point, objective); preferences, (preference, objective)."""
+
+Metrics: TypeAlias = Mapping[str, float]
+"""Readings of one moment; keys look like ``"train/entropy"``."""
+
+State: TypeAlias = dict[str, Any]
+"""Nested dict of arrays, numbers, strings, booleans, None and lists of them; never an object."""
+
+Certificate = Literal["exact", "approximate", "best-known"]
+"""How far a known front can be trusted."""
+
+
+class MorlError(Exception):
+    """A failure that the user can act upon; the command line prints it without a traceback."""
+
+
+class NonFiniteError(MorlError):
+    """A reward, return, loss or parameter that is not a finite number."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What one component of the reward measures.
+
+    Attributes:
+        name: lower case, unique within the environment ("fuel").
+        unit: unit of the undiscounted return, after the sign was turned to maximisation ("-J").
+        description: one sentence for the datasheet.
+    """
+
+    name: str
+    unit: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class KnownFront:
+    """The Pareto front of an environment, as far as it is known.
+
+    Attributes:
+        points: maps a discount to the front, shape (point, objective).
+        certificate: how far to trust it.
+        source: where it comes from, for the report.
+    """
+
+    points: Callable[[float], Front]
+    certificate: Certificate
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvSpec:
+    """All that a benchmark must know of an environment before it runs it.
+
+    Attributes:
+        id: name in the registry, versioned ("minecart-v0").
+        objectives: meaning of each reward component, in order.
+        reference_point: hypervolume reference, worse than any sensible return.
+        discount: discount of the evaluation protocol, in (0, 1].
+        horizon: step limit of an episode, or None where the environment ends by itself.
+        box: lower and upper corner by which returns are normalised, or None if not fixed yet.
+        known_front: the front, exact or not, or None.
+        anchors: hypervolume (reference point and discount as above) of trivial or exact
+            policies, for reports ("do-nothing": 199.0).
+        extra: the `pip install morl-suite[...]` extra that it needs, if any.
+        package: distribution that implements its dynamics.
+        protocol: identifier of the evaluation protocol.
+        description: one sentence for lists and datasheets.
+    """
+
+    id: str
+    objectives: tuple[Objective, ...]
+    reference_point: tuple[float, ...]
+    discount: float = 0.99
+    horizon: int | None = None
+    box: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    known_front: KnownFront | None = None
+    anchors: Mapping[str, float] = field(default_factory=dict)
+    extra: str | None = None
+    package: str = "morl-suite"
+    protocol: str = "morl-discounted/1"
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what no benchmark could use.
+
+        Raises:
+            ValueError: names the environment and the field.
+        """
+        count = len(self.objectives)
+        if count < 1:
+            raise ValueError(f"{self.id}: an environment has at least one objective")
+        if len({objective.name for objective in self.objectives}) != count:
+            raise ValueError(f"{self.id}: objective names repeat: {self.objective_names}")
+        corners = (self.reference_point, *(self.box or ()))
+        for corner in corners:
+            if len(corner) != count:
+                raise ValueError(
+                    f"{self.id}: {count} objectives ({', '.join(self.objective_names)}) but a "
+                    f"point of {len(corner)} coordinates: {corner}"
+                )
+            if not np.all(np.isfinite(corner)):
+                raise ValueError(f"{self.id}: not a finite point: {corner}")
+        if self.box is not None and not np.all(np.less(self.box[0], self.box[1])):
+            raise ValueError(f"{self.id}: box is empty: {self.box}")
+        if not 0.0 < self.discount <= 1.0:
+            raise ValueError(f"{self.id}: discount must be in (0, 1], got {self.discount}")
+        if self.horizon is not None and self.horizon < 1:
+            raise ValueError(f"{self.id}: horizon must be positive, got {self.horizon}")
+
+    @property
+    def objective_names(self) -> tuple[str, ...]:
+        """Names of the objectives, in reward order."""
+        return tuple(objective.name for objective in self.objectives)
+
+    @property
+    def num_objectives(self) -> int:
+        """Length of the reward vector."""
+        return len(self.objectives)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """An environment with everything fixed that decides a score.
+
+    Attributes:
+        spec: the environment's spec with the task's discount, horizon and reference point.
+        factory: makes a batch of ``num_envs`` environments, horizon applied.
+        kwargs: constructor arguments, kept for the record.
+    """
+
+    spec: EnvSpec
+    factory: Callable[[int], VectorEnv[Any, Any, Any]]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def make_vec(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
+        """Make a batch of environments.
+
+        The batch keeps the contract of `morl.testing.check_env`: observations
+        ``(env, *observation)`` of one Box; rewards ``(env, objective)`` float64 with a
+        ``reward_space``; same-step autoreset, where the last observation of an episode that
+        ended stands in ``infos["final_obs"]``, an array shaped like the observations whose
+        other rows mean nothing. ``reset(seed=...)`` takes an integer or one a environment.
+        Returned arrays belong to the caller.
+
+        Args:
+            num_envs: size of the batch, at least 1.
+        """
+        return self.factory(num_envs)
+
+    def with_spec(self, **changes: Any) -> Task:  # noqa: ANN401 - any field of EnvSpec
+        """Same task under a changed spec."""
+        return replace(self, spec=replace(self.spec, **changes))
+
+
+class Policy(Protocol):
+    """Something that acts on a batch of observations.
+
+    A policy class may offer ``stack(policies) -> StackedPolicy`` as a classmethod; the evaluation
+    then acts for many policies in one call.
+    """
+
+    deterministic: bool
+
+    def act(self, observations: NDArray[Any], *, rng: np.random.Generator) -> NDArray[Any]:
+        """Choose actions.
+
+        Args:
+            observations: shape (env, *observation), raw as the environment gave them.
+            rng: source of randomness; a deterministic policy leaves it alone.
+
+        Returns:
+            Actions the environment accepts, shape (env, *action).
+        """
+        ...
+
+
+class StackedPolicy(Protocol):
+    """Many policies of one class, acting in one call."""
+
+    def act(self, observations: NDArray[Any], *, rng: np.random.Generator) -> NDArray[Any]:
+        """Choose actions for observations of shape (policy, env, *observation)."""
+        ...
+
+
+class Solution(NamedTuple):
+    """A policy and the preference that it was trained or asked for, if any."""
+
+    policy: Policy
+    preference: Vector | None = None
+
+
+class Agent(Protocol):
+    """Something that learns. It never logs, saves or reads a clock: the runner does.
+
+    A registered agent is made as ``make(task, config, total_steps=..., seed=...)``.
+    """
+
+    @property
+    def steps(self) -> int:
+        """True environment steps taken so far, those of its own evaluations included."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether `total_steps` leave no room for another update."""
+        ...
+
+    def learn(self, steps: int) -> Metrics:
+        """Learn for at least `steps` more environment steps, to the end of the update.
+
+        Never goes beyond ``total_steps``. Between two calls the agent is at a synchronisation
+        point: `state_dict` then holds all that the next call depends on.
+        """
+        ...
+
+    def solutions(self, preferences: Front) -> Sequence[Solution]:
+        """The agent's current answer.
+
+        Args:
+            preferences: shape (preference, objective), rows on the simplex.
+
+        Returns:
+            One solution a preference from a conditioned agent; all it has from a population.
+        """
+        ...
+
+    def state_dict(self) -> State:
+        """Everything needed to go on from here, bit for bit."""
+        ...
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from a saved state."""
+        ...
