@@ -156,9 +156,7 @@ def test_a_batch_that_can_skip_is_told_who_still_runs() -> None:
     np.testing.assert_array_equal(watched.discounted, plain.discounted)
     masks = batches[0].masks
     assert masks[0].all()
-    assert all(
-        later.sum() < earlier.sum() for earlier, later in zip(masks, masks[1:], strict=False)
-    )
+    assert all(later.sum() < earlier.sum() for earlier, later in pairwise(masks))
     assert len(masks) > 1
 
 
