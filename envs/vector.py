@@ -152,7 +152,9 @@ class BatchedEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         self.copy = copy
 
         count = self.num_envs
-        self._observations = np.zeros((count, *observation_space.shape), observation_space.dtype)
+        self._observations: NDArray[Any] = np.zeros(
+            (count, *observation_space.shape), observation_space.dtype
+        )
         self._rewards = np.zeros((count, *reward_space.shape), np.float64)
         self._terminated = np.zeros(count, np.bool_)
         self._truncated = np.zeros(count, np.bool_)
