@@ -1,0 +1,1 @@
+"""Agents: one module each, named as its id, on shared losses, networks and rollouts."""
