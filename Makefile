@@ -51,7 +51,7 @@ lint: $(INSTALL_STAMP)  ## style, types and import layers
 	$(BIN)/lint-imports
 
 test: $(INSTALL_STAMP)  ## the default tests, a few minutes
-	$(PYTEST) -n $(WORKERS)
+	$(PYTEST) -n $(WORKERS) --dist loadgroup
 
 test-slow: $(INSTALL_STAMP)  ## also what trains or measures
 	$(PYTEST) -m "slow or not slow"
