@@ -1,0 +1,252 @@
+"""Random search over linear policies: the floor that every agent must beat.
+
+No learning and no torch. Each round draws policies, plays a few episodes with each and offers
+their mean discounted returns to an archive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import Space, spaces
+from numpy.typing import NDArray
+
+from morl.archive import ParetoArchive
+from morl.registry import register_agent
+from morl.seeding import generator, stream
+from morl.types import Front, Metrics, MorlError, NonFiniteError, Solution, State, Task
+
+Weights = NDArray[np.float64]
+"""Weights of linear policies, (policy, 1 + feature, output); the first row is the bias."""
+
+
+@dataclass
+class Config:
+    """Settings of random search.
+
+    Attributes:
+        policies: drawn in each round.
+        episodes: played with each of them.
+        capacity: most policies that are kept.
+    """
+
+    policies: int = 32
+    episodes: int = 4
+    capacity: int = 100
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are not positive."""
+        for name in ("policies", "episodes", "capacity"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class ActionMap:
+    """From the outputs of a linear policy to actions: the best of them, or a squashed vector.
+
+    Attributes:
+        low: lower corner of a box of actions, or None where actions are discrete.
+        high: its upper corner.
+        dtype: of the actions.
+    """
+
+    low: NDArray[Any] | None
+    high: NDArray[Any] | None
+    dtype: np.dtype[Any]
+
+    def __call__(self, outputs: Weights) -> NDArray[Any]:
+        """Map outputs (..., output) to actions."""
+        if self.low is None or self.high is None:
+            return np.asarray(outputs.argmax(axis=-1), dtype=self.dtype)
+        share = (np.tanh(outputs) + 1.0) / 2.0
+        return np.asarray(self.low + share * (self.high - self.low), dtype=self.dtype)
+
+
+class LinearPolicy:
+    """Acts by a linear map of the squashed observation.
+
+    Args:
+        weights: shape (1 + feature, output).
+        actions: what the outputs mean.
+    """
+
+    deterministic = True
+
+    def __init__(self, weights: Weights, actions: ActionMap) -> None:
+        self.weights = weights
+        self.actions = actions
+
+    def act(
+        self,
+        observations: NDArray[Any],
+        *,
+        rng: np.random.Generator,  # noqa: ARG002 - deterministic
+    ) -> NDArray[Any]:
+        """Choose actions; see `morl.types.Policy`."""
+        return self.actions(_outputs(self.weights[None], observations[None])[0])
+
+    @classmethod
+    def stack(cls, policies: Sequence[LinearPolicy]) -> LinearPolicies:
+        """All of them, acting in one call."""
+        return LinearPolicies(np.stack([p.weights for p in policies]), policies[0].actions)
+
+
+class LinearPolicies:
+    """Linear policies of one shape, acting together.
+
+    Args:
+        weights: shape (policy, 1 + feature, output).
+        actions: what the outputs mean.
+    """
+
+    def __init__(self, weights: Weights, actions: ActionMap) -> None:
+        self._weights = weights
+        self._actions = actions
+
+    def act(
+        self,
+        observations: NDArray[Any],
+        *,
+        rng: np.random.Generator,  # noqa: ARG002 - deterministic
+    ) -> NDArray[Any]:
+        """Choose actions; see `morl.types.StackedPolicy`."""
+        return self._actions(_outputs(self._weights, observations))
+
+
+@register_agent("random_search", config=Config)
+class RandomSearch:
+    """Draws linear policies and keeps the nondominated.
+
+    Args:
+        task: what to play.
+        config: settings.
+        total_steps: environment steps it may take.
+        seed: root of its random streams.
+    """
+
+    def __init__(self, task: Task, config: Config, *, total_steps: int, seed: int) -> None:
+        self._task = task
+        self._config = config
+        self._total_steps = total_steps
+        self._seed = seed
+        self._steps = 0
+        self._rounds = 0
+        capacity = max(config.capacity, task.spec.num_objectives)
+        self._archive = ParetoArchive[Weights](task.spec.num_objectives, capacity=capacity)
+        self._batch = task.make_vec(config.policies * config.episodes)
+        features = int(np.prod(self._batch.single_observation_space.shape or ()))
+        outputs, self._actions = _action_map(self._batch.single_action_space, task.spec.id)
+        self._shape = (config.policies, 1 + features, outputs)
+
+    @property
+    def steps(self) -> int:
+        """Environment steps taken."""
+        return self._steps
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent."""
+        return self._steps >= self._total_steps
+
+    def learn(self, steps: int) -> Metrics:
+        """Play rounds until `steps` more environment steps are taken."""
+        goal = min(self._steps + steps, self._total_steps)
+        while self._steps < goal:
+            self._play_round()
+        return {
+            "archive/size": float(len(self._archive)),
+            "train/policies": float(self._rounds * self._config.policies),
+        }
+
+    def solutions(self, preferences: Front) -> Sequence[Solution]:  # noqa: ARG002 - has one set
+        """All policies of the archive."""
+        return [Solution(LinearPolicy(weights, self._actions)) for weights in self._archive]
+
+    def state_dict(self) -> State:
+        """Counters and archive; the random streams follow from the counters."""
+        return {
+            "steps": self._steps,
+            "rounds": self._rounds,
+            "points": self._archive.points,
+            "weights": np.stack([*self._archive.items, np.zeros(self._shape[1:])])[:-1],
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from `state_dict`."""
+        self._steps = int(state["steps"])
+        self._rounds = int(state["rounds"])
+        archive = ParetoArchive[Weights](
+            self._archive.num_objectives, capacity=self._archive.capacity
+        )
+        for point, weights in zip(state["points"], state["weights"], strict=True):
+            archive.add(point, weights)
+        self._archive = archive
+
+    def _play_round(self) -> None:
+        weights = generator(self._seed, "random_search/weights", self._rounds).normal(
+            size=self._shape
+        )
+        returns, complete = self._returns(weights)
+        for index in np.flatnonzero(complete).tolist():
+            self._archive.add(returns[index], weights[index])
+        self._rounds += 1
+
+    def _returns(self, weights: Weights) -> tuple[Front, NDArray[np.bool_]]:
+        """Mean discounted return of each policy, and whether its episodes all came to an end.
+
+        Stops in mid-episode where the budget ends.
+        """
+        policies, episodes = self._config.policies, self._config.episodes
+        slots = policies * episodes
+        seeds = stream(self._seed, "random_search/episodes", slots, start=self._rounds * slots)
+        # Gymnasium's type leaves out what its environments accept: one seed for each of them.
+        observations, _ = self._batch.reset(seed=seeds)  # type: ignore[arg-type]
+        returns = np.zeros((slots, self._task.spec.num_objectives))
+        running = np.ones(slots, dtype=np.bool_)
+        factor = 1.0
+        while running.any() and self._steps + int(running.sum()) <= self._total_steps:
+            grouped = observations.reshape(policies, episodes, *observations.shape[1:])
+            actions = self._actions(_outputs(weights, grouped))
+            observations, rewards, terminated, truncated, _ = self._batch.step(
+                actions.reshape(slots, *actions.shape[2:])
+            )
+            self._require_finite(rewards[running])
+            self._steps += int(running.sum())
+            returns[running] += factor * rewards[running]
+            factor *= self._task.spec.discount
+            running &= ~(terminated | truncated)
+        if running.any():  # a rest too small for one more step of all
+            self._steps = self._total_steps
+        means: Front = returns.reshape(policies, episodes, -1).mean(axis=1)
+        complete: NDArray[np.bool_] = (~running).reshape(policies, episodes).min(axis=1)
+        return means, complete
+
+    def _require_finite(self, rewards: NDArray[Any]) -> None:
+        if not np.isfinite(rewards).all():
+            raise NonFiniteError(
+                f"{self._task.spec.id}: a reward is not finite (seed {self._seed}, "
+                f"near step {self._steps})"
+            )
+
+
+def _outputs(weights: Weights, observations: NDArray[Any]) -> Weights:
+    """Outputs (policy, env, output) for observations (policy, env, *observation).
+
+    Features are squashed to (-1, 1), whatever their scale.
+    """
+    flat = observations.reshape(*observations.shape[:2], -1).astype(np.float64)
+    squashed = flat / (1.0 + np.abs(flat))
+    return np.asarray(squashed @ weights[:, 1:] + weights[:, :1])
+
+
+def _action_map(space: Space[Any], env_id: str) -> tuple[int, ActionMap]:
+    """Number of outputs, and what they mean."""
+    if isinstance(space, spaces.Discrete):
+        return int(space.n), ActionMap(None, None, np.dtype(np.int64))
+    if isinstance(space, spaces.Box) and len(space.shape) == 1:
+        return space.shape[0], ActionMap(space.low, space.high, np.dtype(space.dtype))
+    raise MorlError(f"{env_id}: random_search knows discrete and box actions, not {space}")

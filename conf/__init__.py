@@ -1,0 +1,1 @@
+"""Configuration files, read as pkg://morl.conf: choices only, defaults live in dataclasses."""

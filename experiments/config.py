@@ -1,0 +1,342 @@
+"""What decides a run: typed settings, their checks, their record and its hash.
+
+Configuration dataclasses are plain, not frozen: Hydra makes frozen ones read-only, and then
+nothing could be overridden on the command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import math
+import shlex
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from morl.registry import AGENTS
+from morl.storage import json_bytes
+from morl.types import MorlError
+
+HASH_LENGTH = 12
+"""Hexadecimal digits of a run's folder name."""
+
+UNDECIDING = frozenset({"out", "resume", "tensorboard", "wandb"})
+"""Settings that do not change what a run finds out; they are left out of its hash."""
+
+
+class ConfigError(MorlError, ValueError):
+    """A setting that cannot be; the message names it."""
+
+
+@dataclass
+class EnvConfig:
+    """Which environment, and what of its protocol is changed.
+
+    Attributes:
+        id: registered id.
+        kwargs: constructor arguments.
+        discount: replaces the spec's discount, in (0, 1].
+        horizon: replaces the spec's step limit.
+        reference_point: replaces the spec's, one coordinate an objective.
+    """
+
+    id: str = "minecart-v0"
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    discount: float | None = None
+    horizon: int | None = None
+    reference_point: list[float] | None = None
+
+
+@dataclass(kw_only=True)
+class RunSettings:
+    """Everything about a run except its environment and its agent.
+
+    Attributes:
+        seed: root of all random streams.
+        steps: budget in environment steps, the agent's own evaluations included.
+        sync_every: steps between synchronisation points, where the run is saved and can be
+            resumed; default a hundredth of the budget.
+        eval_every: steps between the points of the learning curve; default a tenth.
+        curve_episodes: episodes a solution for the learning curve, of the selection stream.
+        curve_solutions: most solutions that a point of the learning curve looks at.
+        num_preferences: most preferences that a conditioned agent is asked for at the end.
+        selection_episodes: episodes a candidate by which the front is chosen.
+        report_episodes: episodes a solution by which the front is judged.
+        max_batch: most environments that an evaluation steps at once.
+        threads: of torch; part of the record, as their number changes the last bits.
+        out: folder for all runs.
+        resume: what to do if the folder has an unfinished run: "auto" goes on if the code is
+            the same, "any" whatever the code, "never" moves it aside and starts afresh, a
+            finished one too.
+        tensorboard: also write TensorBoard event files.
+        wandb: also log to Weights & Biases: "off", "offline" or "online".
+    """
+
+    seed: int = 0
+    steps: int = 100_000
+    sync_every: int | None = None
+    eval_every: int | None = None
+    curve_episodes: int = 8
+    curve_solutions: int = 64
+    num_preferences: int = 100
+    selection_episodes: int = 32
+    report_episodes: int = 32
+    max_batch: int = 1024
+    threads: int = 1
+    out: str = "runs"
+    resume: Literal["auto", "any", "never"] = "auto"
+    tensorboard: bool = False
+    wandb: Literal["off", "offline", "online"] = "off"
+
+    def __post_init__(self) -> None:
+        """Refuse what no run could use.
+
+        Raises:
+            ConfigError: names the setting.
+        """
+        check_choices(self)
+        for name in (
+            "steps", "sync_every", "eval_every", "curve_episodes", "curve_solutions",
+            "num_preferences", "selection_episodes", "max_batch", "threads",
+        ):  # fmt: skip
+            _require(name, getattr(self, name), at_least=1)
+        # One episode has no leave-one-out.
+        _require("report_episodes", self.report_episodes, at_least=2)
+        _require("seed", self.seed, at_least=0)
+
+
+@dataclass(kw_only=True)
+class RunConfig(RunSettings):
+    """All that decides a run.
+
+    Attributes:
+        env: the environment.
+        agent: registered name of the agent.
+        agent_config: the agent's own settings, or None for its defaults.
+    """
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    agent: str = "c_morl"
+    agent_config: Any = None
+
+    def __post_init__(self) -> None:
+        """Fill the agent's defaults in and check every field.
+
+        Raises:
+            ConfigError: names the setting.
+            UnknownNameError: there is no such agent.
+        """
+        super().__post_init__()
+        _check_env(self.env)
+        expected = AGENTS[self.agent].config
+        if self.agent_config is None:
+            self.agent_config = expected()
+        if not isinstance(self.agent_config, expected):
+            raise ConfigError(
+                f"agent_config: {self.agent} takes a {expected.__module__}.{expected.__qualname__},"
+                f" got {type(self.agent_config).__name__}"
+            )
+
+    @property
+    def steps_to_sync(self) -> int:
+        """Steps between synchronisation points."""
+        return self.sync_every or max(1, self.steps // 100)
+
+    @property
+    def steps_to_eval(self) -> int:
+        """Steps between points of the learning curve."""
+        return self.eval_every or max(1, self.steps // 10)
+
+    def record(self) -> dict[str, Any]:
+        """Plain nested data that `from_record` reads, in the order of the command line."""
+        agent = {"name": self.agent, **dataclasses.asdict(self.agent_config)}
+        settings = {
+            setting.name: getattr(self, setting.name) for setting in dataclasses.fields(RunSettings)
+        }
+        plain: dict[str, Any] = _plain(
+            {"env": dataclasses.asdict(self.env), "agent": agent, **settings}
+        )
+        return plain
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> RunConfig:
+        """Read what `record` wrote, or what Hydra composed.
+
+        Raises:
+            ConfigError: names the setting.
+        """
+        settings = dict(record)
+        env = make_settings(EnvConfig, settings.pop("env"), where="env")
+        agent = dict(settings.pop("agent"))
+        name = str(agent.pop("name"))
+        agent_config = make_settings(AGENTS[name].config, agent, where="agent")
+        known = {setting.name for setting in dataclasses.fields(RunSettings)}
+        for key in settings.keys() - known:
+            raise ConfigError(unknown_key(key, known))
+        return cls(env=env, agent=name, agent_config=agent_config, **settings)
+
+    def digest(self, code_version: str) -> str:
+        """Hexadecimal SHA-256 of everything that decides the outcome.
+
+        Args:
+            code_version: version of the code that will run.
+        """
+        deciding = {key: value for key, value in self.record().items() if key not in UNDECIDING}
+        content = json_bytes({"code": code_version, "config": deciding})
+        return hashlib.sha256(content).hexdigest()
+
+    def folder(self, code_version: str) -> Path:
+        """Where the run lives: ``out/<env>/<agent>/<hash>``."""
+        name = self.digest(code_version)[:HASH_LENGTH]
+        return Path(self.out) / self.env.id.replace("/", "-") / self.agent / name
+
+    def command(self) -> str:
+        """The command line that makes this run, defaults left out."""
+        default = RunConfig(agent=self.agent, env=EnvConfig(id=self.env.id)).record()
+        words = ["morl", "run", f"env={self.env.id}", f"agent={self.agent}", f"seed={self.seed}"]
+        usual = dict(_flat(default))
+        for key, value in _flat(self.record()):
+            if key in ("env.id", "agent.name", "seed") or usual.get(key, _ABSENT) == value:
+                continue
+            words.append(f"{key}={_word(value)}")
+        return shlex.join(words)
+
+
+_ABSENT = object()
+
+
+def make_settings(config: type[Any], values: Mapping[str, Any], *, where: str) -> Any:  # noqa: ANN401 - any dataclass
+    """Make a settings dataclass from plain values.
+
+    Lists become tuples where the field says so; nested dataclasses are made likewise.
+
+    Args:
+        config: the dataclass.
+        values: by field name; what is missing keeps its default.
+        where: path of keys that leads here, for messages ("agent").
+
+    Raises:
+        ConfigError: names the key.
+    """
+    hints = get_type_hints(config)
+    fields = {setting.name for setting in dataclasses.fields(config) if setting.init}
+    for key in values:
+        if key not in fields:
+            raise ConfigError(unknown_key(f"{where}.{key}", (f"{where}.{name}" for name in fields)))
+    made = {key: _typed(value, hints[key], where=f"{where}.{key}") for key, value in values.items()}
+    try:
+        settings = config(**made)
+    except MorlError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+    check_choices(settings, where=where)
+    return settings
+
+
+def check_choices(settings: Any, *, where: str = "") -> None:  # noqa: ANN401 - any dataclass
+    """Refuse a value that is not among those of its `Literal` type.
+
+    Raises:
+        ConfigError: names the field, lists the choices and suggests the nearest.
+    """
+    hints = get_type_hints(type(settings))
+    for setting in dataclasses.fields(settings):
+        choices = literal_choices(hints[setting.name])
+        value = getattr(settings, setting.name)
+        if choices and value not in choices:
+            name = f"{where}.{setting.name}" if where else setting.name
+            listed = ", ".join(str(choice) for choice in choices)
+            raise ConfigError(
+                f"{name} must be one of {listed}; got {value!r}{nearest(str(value), choices)}"
+            )
+
+
+def literal_choices(hint: Any) -> tuple[Any, ...]:  # noqa: ANN401 - any type
+    """Values of a `Literal`, None included where it is optional; empty for other types."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    if get_origin(hint) in (Union, types.UnionType):
+        parts = [literal_choices(part) for part in get_args(hint) if part is not type(None)]
+        if parts and all(parts):
+            return (*(choice for part in parts for choice in part), None)
+    return ()
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """Say that there is no such key, and which one comes nearest."""
+    names = sorted(known)
+    near = nearest(key, names)
+    return f"unknown key {key!r}{near or '; there are: ' + ', '.join(names)}"
+
+
+def nearest(word: str, known: Iterable[Any]) -> str:
+    """The phrase ", did you mean 'x'?", or nothing if nothing is near."""
+    found = difflib.get_close_matches(word, [str(name) for name in known], n=1, cutoff=0.6)
+    return f", did you mean {found[0]!r}?" if found else ""
+
+
+def _check_env(env: EnvConfig) -> None:
+    _require("env.horizon", env.horizon, at_least=1)
+    if env.discount is not None and not 0.0 < env.discount <= 1.0:
+        raise ConfigError(f"env.discount must be in (0, 1], got {env.discount}")
+    if env.reference_point is not None and not all(map(math.isfinite, env.reference_point)):
+        raise ConfigError(f"env.reference_point must be finite, got {env.reference_point}")
+
+
+def _require(name: str, value: int | None, *, at_least: int) -> None:
+    if value is not None and value < at_least:
+        raise ConfigError(f"{name} must be at least {at_least}, got {value}")
+
+
+def _typed(value: Any, hint: Any, *, where: str) -> Any:  # noqa: ANN401 - plain data
+    """Turn plain data into what a type hint asks for, as far as plain data cannot say it."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping) and dataclasses.is_dataclass(hint):
+        return make_settings(hint, value, where=where)  # type: ignore[arg-type]  # a class here
+    if isinstance(value, list) and _accepts(hint, tuple):
+        return tuple(value)
+    if type(value) is int and _accepts(hint, float) and not _accepts(hint, int):
+        return float(value)
+    return value
+
+
+def _accepts(hint: Any, kind: type) -> bool:  # noqa: ANN401 - any type
+    if get_origin(hint) in (Union, types.UnionType):
+        return any(_accepts(part, kind) for part in get_args(hint))
+    return (get_origin(hint) or hint) is kind
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - plain data
+    """Tuples become lists, as they do in JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _word(value: Any) -> str:  # noqa: ANN401 - plain data
+    """A value in the grammar of Hydra's overrides."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ",".join(_word(item) for item in value) + "]"
+    if isinstance(value, str) and not value.replace("_", "").replace("-", "").isalnum():
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return str(value)
