@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from morl.pareto import as_points
 from morl.types import Front, MorlError, Vector
@@ -90,9 +90,9 @@ class ParetoArchive(Generic[T]):
         vector = self._check(point)
         if (self._points >= vector).all(axis=1).any() or self._equals_member(vector):
             return False
-        stays = ~(self._points <= vector).all(axis=1)
+        stays = np.flatnonzero((self._points > vector).any(axis=1))
         self._points = np.vstack([self._points[stays], vector])
-        self._items = [old for old, keep in zip(self._items, stays, strict=True) if keep]
+        self._items = [self._items[index] for index in stays]
         self._items.append(item)
         if self.capacity is None or len(self) <= self.capacity:
             return True
