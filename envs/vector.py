@@ -448,6 +448,8 @@ class SerialEnv(BatchedEnv):
             # The registry lists v4 and v5 ids on purpose; Gymnasium advises against the older.
             warnings.filterwarnings("ignore", message=".*out of date.*")
             warnings.filterwarnings("ignore", message=".*settotalmass.*")
+            warnings.filterwarnings("ignore", message=".*precision lowered by casting.*")
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module="pygame.*")
             try:
                 return make()
             except Exception as error:  # third-party constructors raise anything
