@@ -101,6 +101,26 @@ def atomic_write_all(files: Mapping[Path, bytes]) -> None:
             _publish(temporary, path, size=size)
 
 
+def read_bytes(path: Path) -> bytes:
+    """All of a file.
+
+    Raises:
+        StorageError: if the file is missing or unreadable.
+    """
+    with _typed_errors(path, needed=0, action="read"):
+        return path.read_bytes()
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file's content is on the disk.
+
+    Raises:
+        StorageError: if it cannot be put there.
+    """
+    with _typed_errors(path, needed=0, action="written"), path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def write_json(path: Path, obj: Any, *, indent: int | None = 1) -> None:  # noqa: ANN401 - JSON
     """Write strict JSON: sorted keys, shortest exact floats, a newline at the end.
 
@@ -128,10 +148,8 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON
     Raises:
         StorageError: if the file is missing, unreadable or not strict JSON.
     """
-    with _typed_errors(path, needed=0, action="read"):
-        data = path.read_bytes()
     try:
-        return parse_json(data)
+        return parse_json(read_bytes(path))
     except ValueError as error:
         raise StorageError(f"{path} is not valid JSON: {error}", path=path) from None
 
@@ -178,7 +196,8 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
         TypeError: names an array of a type that cannot be stored exactly.
         StorageError: if the file cannot be written.
     """
-    _refuse_inexact(arrays)
+    for name, array in arrays.items():
+        check_array(array, f"array {name!r}")
     size = arrays_size(arrays)
     temporary = _stage(path, lambda file: _save_arrays(file, arrays), size=size)
     try:
@@ -193,10 +212,28 @@ def array_bytes(arrays: Arrays) -> bytes:
     Raises:
         TypeError: names an array of a type that cannot be stored exactly.
     """
-    _refuse_inexact(arrays)
+    for name, array in arrays.items():
+        check_array(array, f"array {name!r}")
     buffer = io.BytesIO()
     _save_arrays(buffer, arrays)
     return buffer.getvalue()
+
+
+def check_array(array: NDArray[Any], name: str) -> None:
+    """Refuse an array that an .npz would not give back exactly.
+
+    Args:
+        array: the array.
+        name: what to call it in the message.
+
+    Raises:
+        TypeError: if it holds Python objects or a type that NumPy does not know by itself.
+    """
+    if array.dtype.hasobject:
+        raise TypeError(f"{name} holds Python objects; only plain numbers and text are stored")
+    described = np.lib.format.dtype_to_descr(array.dtype)
+    if np.lib.format.descr_to_dtype(described) != array.dtype:
+        raise TypeError(f"{name} has the type {array.dtype}, which .npz would change")
 
 
 def arrays_size(arrays: Arrays) -> int:
@@ -262,11 +299,9 @@ def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     Raises:
         StorageError: if the file is missing or unreadable.
     """
-    with _typed_errors(path, needed=0, action="read"):
-        data = path.read_bytes()
     records = []
     torn = 0
-    for line in data.split(b"\n"):
+    for line in read_bytes(path).split(b"\n"):
         if not line.strip():
             continue
         record = parse_record(line)
@@ -430,15 +465,6 @@ def _string(key: object, where: str) -> str:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number of JSON")
-
-
-def _refuse_inexact(arrays: Arrays) -> None:
-    for name, array in arrays.items():
-        if array.dtype.hasobject:
-            raise TypeError(f"array {name!r} holds Python objects; only plain numbers are stored")
-        described = np.lib.format.dtype_to_descr(array.dtype)
-        if np.lib.format.descr_to_dtype(described) != array.dtype:
-            raise TypeError(f"array {name!r} has the type {array.dtype}, which .npz would change")
 
 
 def _save_arrays(file: BinaryIO, arrays: Arrays) -> None:
