@@ -16,6 +16,8 @@ from gymnasium.vector import VectorEnv
 
 # MO-Gymnasium imports pygame, which prints a greeting on standard output.
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+# On a machine without a sound card, making its image environments fills the terminal.
+os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
 
 from morl.envs.vector import (
     ActionError,

@@ -21,6 +21,9 @@ from morl.types import EnvSpec, Front, KnownFront, Objective
 PACKAGE = "mo-gymnasium"
 
 KERNELS: dict[str, str] = {
+    "deep-sea-treasure-v0": "morl.envs.deep_sea_treasure:DeepSeaTreasureVectorEnv",
+    "deep-sea-treasure-concave-v0": "morl.envs.deep_sea_treasure:DeepSeaTreasureVectorEnv",
+    "deep-sea-treasure-mirrored-v0": "morl.envs.deep_sea_treasure:DeepSeaTreasureVectorEnv",
     "minecart-v0": "morl.envs.minecart:MinecartVectorEnv",
     "minecart-deterministic-v0": "morl.envs.minecart:MinecartVectorEnv",
     "fruit-tree-v0": "morl.envs.fruit_tree:FruitTreeVectorEnv",

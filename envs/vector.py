@@ -27,6 +27,17 @@ Step = tuple[
 """Observations, rewards, terminated, truncated, infos."""
 
 
+_KNOWN_WARNINGS = (
+    ".*out of date.*",  # v4 and v5 ids are both listed on purpose
+    ".*precision lowered by casting.*",  # MO-Gymnasium gives float64 bounds to float32 boxes
+    ".*settotalmass.*",  # in MuJoCo's half-cheetah
+    ".*pkg_resources.*",  # pygame
+    # Box2D's SWIG; as an error it crashes the interpreter.
+    ".*builtin type .* has no __module__ attribute",
+)
+"""What third parties say while an environment is made and no caller can act upon."""
+
+
 class EnvArgumentError(MorlError, ValueError):
     """An environment was asked for in a way that it cannot be made or reset."""
 
@@ -445,11 +456,8 @@ class SerialEnv(BatchedEnv):
     @staticmethod
     def _made(make: Callable[[], gymnasium.Env[Any, Any]], env_id: str) -> gymnasium.Env[Any, Any]:
         with warnings.catch_warnings():
-            # The registry lists v4 and v5 ids on purpose; Gymnasium advises against the older.
-            warnings.filterwarnings("ignore", message=".*out of date.*")
-            warnings.filterwarnings("ignore", message=".*settotalmass.*")
-            warnings.filterwarnings("ignore", message=".*precision lowered by casting.*")
-            warnings.filterwarnings("ignore", category=DeprecationWarning, module="pygame.*")
+            for message in _KNOWN_WARNINGS:
+                warnings.filterwarnings("ignore", message=message)
             try:
                 return make()
             except Exception as error:  # third-party constructors raise anything
