@@ -1,8 +1,9 @@
 """Every command and every example of the documentation is run, or says why not.
 
-A fenced block is run if its language is `bash` or `python`. A comment on the line above changes that:
-`<!-- slow: reason -->` runs it with the slow tests, `<!-- not run: reason -->` not at all. Blocks of a
-page share one folder and, if Python, one namespace; blocks of other languages show output or files.
+A fenced block is run if its language is `bash` or `python`. A comment on the line above changes
+that: `<!-- slow: reason -->` runs it with the slow tests, `<!-- not run: reason -->` not at all.
+Blocks of a page share one folder and, if Python, one namespace; blocks of other languages show
+output or files.
 """
 
 from __future__ import annotations
