@@ -90,7 +90,7 @@ class Levers(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.float6
         self.single_action_space = spaces.Discrete(len(self.levers))
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.reward_space = spaces.Box(-np.inf, np.inf, (num_envs, num_objectives), np.float64)
+        self.reward_space = spaces.Box(-np.inf, np.inf, (num_objectives,), np.float64)
         self._rngs = [np.random.default_rng(row) for row in range(num_envs)]
         self._steps = np.zeros(num_envs, dtype=np.int64)
 
