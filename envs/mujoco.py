@@ -13,18 +13,22 @@ import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import cache
+from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
-import mujoco
+import mo_gymnasium  # noqa: F401 - registers its ids with Gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 from morl.envs import mujoco_kernels as kernels
 from morl.envs.mujoco_recipes import RECIPES, ContactCost, Recipe, Run
 from morl.envs.vector import BatchedEnv, EnvArgumentError, checked_num_envs
+
+if TYPE_CHECKING:
+    import mujoco
 
 WORTH_THREADS = 0.5e-3
 """Seconds below which a vector step is not split among threads: waking them costs too much."""
@@ -36,6 +40,8 @@ _BLOCK = 8
 @cache
 def _library() -> ctypes.CDLL:
     """The copy of libmujoco that the mujoco package has loaded."""
+    import mujoco  # here, because the registry imports this module where MuJoCo is missing, too
+
     folder = Path(mujoco.__file__).parent
     for pattern in ("libmujoco.so*", "libmujoco*.dylib", "mujoco.dll"):
         for path in sorted(folder.glob(pattern)):
@@ -83,14 +89,15 @@ class DataPool:
 
     def __init__(self, model: mujoco.MjModel, count: int) -> None:
         """Allocate."""
+        import mujoco
+
         make = _library().mj_makeData
         make.argtypes = [ctypes.c_void_p]
         make.restype = ctypes.c_void_p
         self.model = model
         made: list[int] = []
         self._finalizer = weakref.finalize(self, _delete, made)
-        for _ in range(count):
-            made.append(make(model._address))
+        made.extend(make(model._address) for _ in range(count))
         self.addresses = np.array(made, np.int64)
         # All data of a model are laid out alike, so one Python view tells where fields are.
         self._view = mujoco.MjData(model)
@@ -107,7 +114,7 @@ class DataPool:
     def field(self, field: str, start: int = 0) -> NDArray[np.int64]:
         """Addresses of one number of a field of doubles, int64 ``(env,)``."""
         distance = getattr(self._view, field).ctypes.data - self._anchor
-        return self._positions + (distance + 8 * start)
+        return np.asarray(self._positions + (distance + 8 * start), np.int64)
 
     def close(self) -> None:
         """Free the data now."""
@@ -154,8 +161,6 @@ class StartStates:
 
 def _reference(env_id: str, kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
     """MO-Gymnasium's own environment, from which the recipe is read."""
-    import mo_gymnasium  # noqa: F401, PLC0415 - registers the ids
-
     with warnings.catch_warnings():
         # The registry lists v4 ids on purpose; Gymnasium advises against them.
         warnings.filterwarnings("ignore", message=".*out of date.*")
@@ -238,13 +243,26 @@ def _health(recipe: Recipe) -> kernels.Health:
     )
 
 
-class MujocoEnv(BatchedEnv):
+def _tables(pool: DataPool, recipe: Recipe, reference: Any) -> kernels.Tables:  # noqa: ANN401
+    return kernels.Tables(
+        physics=_physics(pool, recipe, reference.frame_skip),
+        movement=_movement(pool, recipe, float(reference.dt)),
+        observation=_observation(pool, recipe.observation),
+        reward=_reward(pool, recipe, reference.init_qpos),
+        health=_health(recipe),
+    )
+
+
+class MujocoVectorEnv(BatchedEnv):
     """A batch of one of MO-Gymnasium's MuJoCo environments.
 
     Actions are not clipped: MuJoCo clamps what reaches the motors, and the control cost counts
     the action as given, both as in MO-Gymnasium. A simulation that diverges is handled by MuJoCo,
     which warns, resets that environment's state and goes on; the reward of that step shows it.
     """
+
+    _pool: DataPool | None = None
+    _threads: ThreadPoolExecutor | None = None
 
     def __init__(
         self,
@@ -289,24 +307,13 @@ class MujocoEnv(BatchedEnv):
         )
         self._recipe = RECIPES[env_id](reference)
         self._pool = DataPool(reference.model, count)
-        self._tables = self._make_tables(reference)
+        self._tables = _tables(self._pool, self._recipe, reference)
         width = reference.model.nq + reference.model.nv
         self._starts = StartStates(count, self._recipe.draw, width)
         self._active = np.ones(count, np.bool_)
         self._all_active = True
         self._num_threads = min(num_threads, count)
-        self._threads: ThreadPoolExecutor | None = None
         self._durations: list[float] = []
-
-    def _make_tables(self, reference: Any) -> kernels.Tables:  # noqa: ANN401
-        recipe = self._recipe
-        return kernels.Tables(
-            physics=_physics(self._pool, recipe, reference.frame_skip),
-            movement=_movement(self._pool, recipe, float(reference.dt)),
-            observation=_observation(self._pool, recipe.observation),
-            reward=_reward(self._pool, recipe, reference.init_qpos),
-            health=_health(recipe),
-        )
 
     def set_active(self, active: NDArray[np.bool_]) -> None:
         """Choose the environments that later steps advance.
@@ -393,7 +400,7 @@ class MujocoEnv(BatchedEnv):
         edges = [0, *(int(share[0]) for share in shares[1:] if share.size), self.num_envs]
         tasks = [
             self._threads.submit(self._advance_range, controls, first, last)
-            for first, last in zip(edges[1:-1], edges[2:], strict=True)
+            for first, last in pairwise(edges[1:])
         ]
         self._advance_range(controls, 0, edges[1])
         wait(tasks)
@@ -402,6 +409,19 @@ class MujocoEnv(BatchedEnv):
 
     def close_extras(self, **_: Any) -> None:  # noqa: ANN401 - signature of Gymnasium
         """Stop the threads and free the physics."""
+        # Also called on a batch whose constructor raised.
         if self._threads is not None:
             self._threads.shutdown()
-        self._pool.close()
+        if self._pool is not None:
+            self._pool.close()
+
+
+def _register() -> None:
+    """Let Gymnasium's registry make these batches; the specs are in `morl.envs.mo_gymnasium`."""
+    for env_id in RECIPES:
+        known = gymnasium.registry.get(env_id)
+        if known is not None:
+            known.vector_entry_point = partial(MujocoVectorEnv, env_id=env_id)
+
+
+_register()

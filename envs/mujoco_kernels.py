@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, njit, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -167,8 +167,7 @@ class Tables(NamedTuple):
     health: Health
 
 
-@intrinsic
-def _pointer(typing_context: Any, address: Any) -> Any:  # noqa: ANN401, ARG001
+def _emit_pointer(typing_context: Any, address: Any) -> Any:  # noqa: ANN401, ARG001
     """An integer as a pointer."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401, ARG001
@@ -177,8 +176,7 @@ def _pointer(typing_context: Any, address: Any) -> Any:  # noqa: ANN401, ARG001
     return types.voidptr(types.int64), emit
 
 
-@intrinsic
-def _call(typing_context: Any, function: Any, model: Any, data: Any) -> Any:  # noqa: ANN401, ARG001
+def _emit_call(typing_context: Any, function: Any, model: Any, data: Any) -> Any:  # noqa: ANN401, ARG001
     """Call the C function ``void f(const mjModel*, mjData*)`` that lives at an address."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401, ARG001
@@ -189,6 +187,11 @@ def _call(typing_context: Any, function: Any, model: Any, data: Any) -> Any:  # 
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), emit
+
+
+# Their Python signatures lack the typing context, which no type checker can know.
+_pointer: Any = intrinsic(_emit_pointer)
+_call: Any = intrinsic(_emit_call)
 
 
 @njit(cache=True)
@@ -284,7 +287,8 @@ def _contact_cost(reward: Reward, i: int) -> float:
     """Weighted sum of squared contact forces of environment i."""
     forces = _numbers(reward.forces[i], reward.num_forces)
     squares = _sum_of_squares(forces, reward.force_low, reward.force_high)
-    return _clipped(reward.contact_weight * squares, reward.contact_low, reward.contact_high)
+    cost: float = reward.contact_weight * squares
+    return _clipped(cost, reward.contact_low, reward.contact_high)
 
 
 @njit(cache=True, error_model="numpy")
@@ -297,11 +301,10 @@ def _control_cost(
         weighted = -(np.float32(reward.cost_weight) * squares)
         scaled = np.float32(reward.cost_gain) * weighted
         return np.float64(scaled / np.float32(reward.cost_divisor))
+    cost: float = contact
     if reward.cost_source == CONTROL:
         controls = _numbers(physics.controls[i], physics.num_controls)
         cost = reward.cost_weight * _sum_of_squares(controls, -np.inf, np.inf)
-    else:
-        cost = contact
     return reward.cost_gain * -cost / reward.cost_divisor
 
 

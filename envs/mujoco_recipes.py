@@ -82,6 +82,10 @@ class ContactCost(NamedTuple):
     is_shared: bool = True
 
 
+_ORIGIN = Run("qpos")
+_SQUARES = ControlCost()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How to compute what an environment returns.
@@ -106,9 +110,9 @@ class Recipe:
     observation: tuple[Run, ...]
     terms: tuple[Term, ...]
     draw: Callable[[np.random.Generator, int], NDArray[np.float64]]
-    mover: Run = Run("qpos")
+    mover: Run = _ORIGIN
     uses_mass_centre: bool = False
-    cost: ControlCost = ControlCost()
+    cost: ControlCost = _SQUARES
     cost_is_shared: bool = False
     bonus: tuple[float, float] = (NOTHING, NOTHING)
     contact: ContactCost | None = None
@@ -264,7 +268,9 @@ def _ant_bounds(env: Any) -> tuple[Bound, ...]:  # noqa: ANN401
 
 
 def _ant_contact(env: Any, *, is_shared: bool) -> ContactCost:  # noqa: ANN401
-    return ContactCost(env._contact_cost_weight, *env._contact_force_range, is_shared=is_shared)
+    low, high = env._contact_force_range
+    weight = env._contact_cost_weight
+    return ContactCost(weight, force_low=low, force_high=high, is_shared=is_shared)
 
 
 def _ant(env: Any, torso: int) -> Recipe:  # noqa: ANN401
@@ -369,7 +375,7 @@ def _reacher_start(
     start = np.concatenate((env.init_qpos, env.init_qvel))
 
     def draw(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-        states = rng.uniform(-reach, reach, (count, reach.size)) + start
+        states: NDArray[np.float64] = rng.uniform(-reach, reach, (count, reach.size)) + start
         states[:, :2] = 0.0, 3.1415 / 2
         states[:, num_positions - env.goal.size : num_positions] = env.goal
         states[:, num_positions + num_velocities - still :] = 0.0
