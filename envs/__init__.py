@@ -126,10 +126,11 @@ def make_serial(
     Raises:
         EnvArgumentError: when an environment cannot be made.
     """
-    limit = horizon if horizon is not None else gymnasium.spec(id).max_episode_steps
+    registered = gymnasium.spec(id)
+    limit = horizon if horizon is not None else registered.max_episode_steps
     make = partial(
         gymnasium.make,
-        id,
+        registered,  # by name, Gymnasium would advise against v4
         max_episode_steps=-1,  # the batch counts steps
         disable_env_checker=True,  # it knows scalar rewards only
         **kwargs,
@@ -148,9 +149,9 @@ def _make_batch(
     try:
         if entry.make_vec is not None:
             batch = entry.make_vec(num_envs, **arguments)
-        elif gymnasium.spec(spec.id).vector_entry_point is not None:
+        elif (registered := gymnasium.spec(spec.id)).vector_entry_point is not None:
             batch = gymnasium.make_vec(
-                spec.id, num_envs, vectorization_mode="vector_entry_point", **arguments
+                registered, num_envs, vectorization_mode="vector_entry_point", **arguments
             )
         else:
             batch = make_serial(spec.id, num_envs, horizon=spec.horizon, **settings)

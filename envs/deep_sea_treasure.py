@@ -119,7 +119,7 @@ class DeepSeaTreasureVectorEnv(BatchedEnv):
                 f"{env_id}: dst_map must be DEFAULT_MAP, CONCAVE_MAP or MIRRORED_MAP of "
                 "mo_gymnasium.envs.deep_sea_treasure.deep_sea_treasure"
             )
-        rows, columns = sea_map.shape
+        columns = sea_map.shape[1]
         dtype = np.float32 if float_state else np.int32
         super().__init__(
             num_envs,

@@ -7,6 +7,7 @@ beside the entry.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -65,7 +66,9 @@ def _minecart_front(discount: float) -> Front:
     # MO-Gymnasium shuffles mines by NumPy's global generator before it reads their places.
     state = np.random.get_state()  # noqa: NPY002
     try:
-        return np.array(Minecart().pareto_front(discount), np.float64)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*precision lowered by casting.*")
+            return np.array(Minecart().pareto_front(discount), np.float64)
     finally:
         np.random.set_state(state)  # noqa: NPY002
 

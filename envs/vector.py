@@ -28,7 +28,6 @@ Step = tuple[
 
 
 _KNOWN_WARNINGS = (
-    ".*out of date.*",  # v4 and v5 ids are both listed on purpose
     ".*precision lowered by casting.*",  # MO-Gymnasium gives float64 bounds to float32 boxes
     ".*settotalmass.*",  # in MuJoCo's half-cheetah
     ".*pkg_resources.*",  # pygame
@@ -148,7 +147,7 @@ class BatchedEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             EnvArgumentError: for a batch without environments or a step limit below 1.
         """
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self.env_id = env_id
+        self._env_id = env_id
         self.num_envs = checked_num_envs(num_envs, env_id=env_id)
         if max_episode_steps is not None and max_episode_steps < 1:
             raise EnvArgumentError(
@@ -174,6 +173,11 @@ class BatchedEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         self._random: RandomBlocks | None = None
         self._is_reset = False
         self._steps = 0
+
+    @property
+    def env_id(self) -> str:
+        """Name in the registry; Gymnasium sets `spec` where it made the batch."""
+        return self._env_id if self.spec is None else self.spec.id
 
     def _advance(self, actions: NDArray[Any]) -> None:
         """Step all environments; see the class docstring.
