@@ -73,7 +73,7 @@ def tanh_backward_(delta: Array, activation: Array, bias_gradient: Array) -> Non
 
 
 @njit(cache=True, fastmath=True, error_model="numpy", nogil=True)
-def _value_gradient(p, b, column, values, packed, coefficient, d_values, bias_gradient):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913
+def _value_gradient(p, b, column, values, packed, coefficient, d_values, bias_gradient):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Gradient of the mean squared value error of one sample; returns its squared error."""
     batch, objectives = values.shape[1], values.shape[2]
     squared = F(0)
@@ -210,9 +210,7 @@ def categorical_head(
                 g += entropy_weight * probability * (log_probabilities[j] + entropy) / F(batch)
                 d_logits[p, b, j] = g
                 g_logit_bias[p, j] += g
-            squared = _value_gradient(
-                p, b, 3, values, packed, value_weight, d_values, g_value_bias
-            )
+            squared = _value_gradient(p, b, 3, values, packed, value_weight, d_values, g_value_bias)
             statistics[p, 0] += (ratio - F(1)) - log_ratio
             statistics[p, 1] += F(1) if clipped else F(0)
             statistics[p, 2] += entropy
@@ -286,7 +284,7 @@ def sample_gaussian(
 
 
 @njit(cache=True, fastmath=True, error_model="numpy", nogil=True)
-def _adam_block(parameters, gradients, first, second, scale, rate, epsilon):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913
+def _adam_block(parameters, gradients, first, second, scale, rate, epsilon):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Adam on one contiguous piece; the bias corrections stand in `rate` and `epsilon`."""
     for i in range(parameters.size):
         g = gradients[i] * scale

@@ -91,32 +91,3 @@ def scalarise(advantages: Tensor, weights: Tensor) -> Tensor:
     assert advantages.ndim == 3
     assert weights.shape == (advantages.shape[0], advantages.shape[2])
     return torch.einsum("pbj,pj->pb", advantages, weights)
-
-
-def interior_point_weights(
-    slack: Tensor, target: Tensor, *, sharpness: float, max_weight: float
-) -> Tensor:
-    """Scalarisation that follows the gradient of the interior-point objective.
-
-    The objective is ``J_l + (1 / sharpness) * sum_{j != l} log(slack_j)`` (Liu et al. 2020, IPO),
-    whose gradient is ``grad J_l + sum_{j != l} grad J_j / (sharpness * slack_j)``. A policy that
-    violates a constraint leaves the interior: it then follows its violated constraints alone.
-
-    Args:
-        slack: (policy, objective), return minus threshold in units of the objective's scale; the
-            column of the target is ignored.
-        target: (policy,) int64, objective to be maximised.
-        sharpness: the barrier's t; larger is closer to the hard constraint.
-        max_weight: bound on a constraint's weight.
-
-    Returns:
-        Weights (policy, objective), not negative.
-    """
-    policies, objectives = slack.shape
-    assert target.shape == (policies,)
-    is_target = torch.nn.functional.one_hot(target, objectives).bool()
-    violated = (slack < 0) & ~is_target
-    barrier = (1.0 / (sharpness * slack.clamp(min=1e-8))).clamp(max=max_weight)
-    interior = torch.where(is_target, torch.ones_like(slack), barrier)
-    outside = violated.any(-1, keepdim=True)
-    return torch.where(outside, violated.to(slack.dtype), interior)

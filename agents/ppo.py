@@ -7,7 +7,7 @@ left to the agent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -63,7 +63,9 @@ class Experience:
         log_probabilities: (policy, batch).
         advantages: (policy, batch, objective), in the environment's units.
         targets: (policy, batch, objective), value targets in normalised units.
-        discount_weights: (policy, batch), discount to the power of the time in the episode.
+        discount_weights: (policy, batch), discount to the power of the time in the episode,
+            divided by the number of episodes: with them, a sum over advantages estimates the
+            difference of two returns (Kakade and Langford 2002).
         returns: (policy, objective), mean discounted return of the episodes begun in the
             rollout, in the environment's units.
         num_episodes: (policy,), how many those were.
@@ -134,9 +136,7 @@ class PopulationPPO:
             return indices, log_probabilities
         actions = np.empty_like(outputs)
         normal = rng.standard_normal(outputs.shape, dtype=np.float32)
-        kernels.sample_gaussian(
-            outputs, self.network.log_std, normal, actions, log_probabilities
-        )
+        kernels.sample_gaussian(outputs, self.network.log_std, normal, actions, log_probabilities)
         return actions, log_probabilities
 
     def digest(self, rollout: Rollout) -> Experience:
@@ -196,9 +196,7 @@ class PopulationPPO:
         policies, _, envs, objectives = rollout.rewards.shape
         sums = np.empty_like(rollout.rewards)
         running = np.zeros((policies, envs, objectives))
-        kernels.discounted_sums(
-            rollout.rewards, rollout.ended, self.discount, running, sums
-        )
+        kernels.discounted_sums(rollout.rewards, rollout.ended, self.discount, running, sums)
         self.return_moments.update(sums.reshape(policies, -1, objectives))
 
     def _started_returns(
@@ -274,6 +272,23 @@ class PopulationPPO:
         names = ("kl", "clip_fraction", "entropy", "value_error")
         means = statistics.mean(axis=0) / samples
         return {name: float(mean) for name, mean in zip(names, means, strict=True)}
+
+    def fit_critic(
+        self, experience: Experience, *, learning_rate: float, rng: np.random.Generator
+    ) -> dict[str, float]:
+        """Make gradient steps with the critics alone.
+
+        Without advantage and entropy the actors' gradients are zero, and so are Adam's moments as
+        long as nothing else has moved them.
+        """
+        still = replace(self.config, entropy_coefficient=0.0)
+        nothing = np.zeros(experience.log_probabilities.shape)
+        actors, self.config = self.config, still
+        try:
+            readings = self.improve(experience, nothing, learning_rate=learning_rate, rng=rng)
+        finally:
+            self.config = actors
+        return {"value_error": readings["value_error"], "entropy": readings["entropy"]}
 
     def _gradient_step(
         self,
@@ -373,11 +388,13 @@ def standardise(advantage: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _discount_weights(rollout: Rollout, discount: float) -> NDArray[np.float64]:
-    """Discount to the power of the time since the episode (or the rollout) began."""
+    """Discount to the power of the time since the episode or the rollout began, an episode."""
     policies, times, envs = rollout.terminated.shape
     weights = np.empty((policies, times, envs))
     current = np.ones((policies, envs))
     for t in range(times):
         weights[:, t] = current
         current = np.where(rollout.ended[:, t], 1.0, current * discount)
-    return weights
+    pieces = envs + rollout.ended[:, :-1].sum(axis=(1, 2))
+    normalised: NDArray[np.float64] = weights / pieces[:, None, None]
+    return normalised

@@ -162,9 +162,22 @@ class RandomSearch:
             "train/policies": float(self._rounds * self._config.policies),
         }
 
-    def solutions(self, preferences: Front) -> Sequence[Solution]:  # noqa: ARG002 - has one set
-        """All policies of the archive."""
-        return [Solution(LinearPolicy(weights, self._actions)) for weights in self._archive]
+    def solutions(self, preferences: Front | None = None) -> Sequence[Solution]:
+        """All policies of the archive, or the best of them for each preference.
+
+        Before the first round there are none, and a preference gets the policy of zero weights.
+        """
+        members = [LinearPolicy(weights, self._actions) for weights in self._archive]
+        if preferences is None:
+            return [Solution(policy) for policy in members]
+        if not members:
+            members = [LinearPolicy(np.zeros(self._shape[1:]), self._actions)]
+            return [Solution(members[0], preference) for preference in preferences]
+        best = (preferences @ self._archive.points.T).argmax(axis=1)
+        return [
+            Solution(members[index], preference)
+            for index, preference in zip(best.tolist(), preferences, strict=True)
+        ]
 
     def state_dict(self) -> State:
         """Counters and archive; the random streams follow from the counters."""

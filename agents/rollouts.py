@@ -126,8 +126,17 @@ class Collector:
         self._shape = (num_policies, num_envs)
         self._env: VectorEnv[Any, Any, Any] = task.make_vec(num_policies * num_envs)
         self.actions = ActionAdapter.of(self._env.single_action_space, env_id=task.spec.id)
-        self._observations = np.zeros((*self._shape, 0), np.float32)
+        space = self._env.single_observation_space
+        if not isinstance(space, spaces.Box):
+            raise ValueError(f"{task.spec.id}: observations must be one Box, got {space}")
+        self.observation_size = int(np.prod(space.shape))
+        self._observations = np.zeros((*self._shape, self.observation_size), np.float32)
         self._started = np.ones(self._shape, np.bool_)
+
+    @property
+    def num_policies(self) -> int:
+        """Length of the policy axis."""
+        return self._shape[0]
 
     def reset(self, seeds: Sequence[int]) -> None:
         """Begin all episodes anew, one seed a slot."""

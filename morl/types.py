@@ -234,14 +234,16 @@ class Agent(Protocol):
         """
         ...
 
-    def solutions(self, preferences: Front) -> Sequence[Solution]:
+    def solutions(self, preferences: Front | None = None) -> Sequence[Solution]:
         """The agent's current answer.
 
         Args:
-            preferences: shape (preference, objective), rows on the simplex.
+            preferences: shape (preference, objective), rows on the simplex; None asks for all
+                that the agent has.
 
         Returns:
-            One solution a preference from a conditioned agent; all it has from a population.
+            One solution a preference, in order. For None: every member of a population, or a
+            conditioned agent's answers to preferences of its own choice.
         """
         ...
 
