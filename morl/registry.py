@@ -157,7 +157,8 @@ class Registry(Mapping[str, EntryT], Generic[EntryT]):
         Raises:
             UnknownNameError: lists the right names, the nearest first.
         """
-        self._scan()
+        if name not in self._entries:  # one that is loaded already does not wait for the others
+            self._scan()
         if name not in self._entries:
             raise UnknownNameError(self._unknown(name))
         return self._entries[name]
