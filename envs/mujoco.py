@@ -319,7 +319,7 @@ class MujocoVectorEnv(BatchedEnv):
         """Choose the environments that later steps advance.
 
         The others stand still and cost nothing: they return zeros, and no episode of theirs
-        ends. A reset of an environment makes it active again.
+        ends. Active again, they go on where they stood. A reset makes an environment active.
 
         Args:
             active: bool ``(env,)``.
@@ -363,7 +363,7 @@ class MujocoVectorEnv(BatchedEnv):
             self._finish(np.flatnonzero(self._active))
         if not self._all_active:
             # The base class counts a step for every environment.
-            self._elapsed[~self._active] = -1
+            self._elapsed[~self._active] -= 1
 
     def _advance_range(self, controls: NDArray[np.float32], first: int, last: int) -> None:
         kernels.step(
