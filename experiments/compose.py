@@ -14,6 +14,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, make_dataclass
+from functools import partial
 from importlib import resources
 from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
 
@@ -89,7 +90,7 @@ def _typed_instance(settings: Any) -> Any:  # noqa: ANN401 - any dataclass
         else:
             hint = _omegaconf_type(hints[setting.name])
             value = list(value) if isinstance(value, tuple) else value
-        default = field(default_factory=lambda value=value: copy.deepcopy(value))
+        default = field(default_factory=partial(copy.deepcopy, value))
         fields.append((setting.name, hint, default))
     return make_dataclass(type(settings).__name__, fields, kw_only=True)()
 

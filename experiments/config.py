@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import hashlib
 import math
+import re
 import shlex
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -63,7 +64,6 @@ class RunSettings:
         eval_every: steps between the points of the learning curve; default a tenth.
         curve_episodes: episodes a solution for the learning curve, of the selection stream.
         curve_solutions: most solutions that a point of the learning curve looks at.
-        num_preferences: most preferences that a conditioned agent is asked for at the end.
         selection_episodes: episodes a candidate by which the front is chosen.
         report_episodes: episodes a solution by which the front is judged.
         max_batch: most environments that an evaluation steps at once.
@@ -82,7 +82,6 @@ class RunSettings:
     eval_every: int | None = None
     curve_episodes: int = 8
     curve_solutions: int = 64
-    num_preferences: int = 100
     selection_episodes: int = 32
     report_episodes: int = 32
     max_batch: int = 1024
@@ -101,7 +100,7 @@ class RunSettings:
         check_choices(self)
         for name in (
             "steps", "sync_every", "eval_every", "curve_episodes", "curve_solutions",
-            "num_preferences", "selection_episodes", "max_batch", "threads",
+            "selection_episodes", "max_batch", "threads",
         ):  # fmt: skip
             _require(name, getattr(self, name), at_least=1)
         # One episode has no leave-one-out.
@@ -162,6 +161,10 @@ class RunConfig(RunSettings):
         )
         return plain
 
+    def deciding(self) -> dict[str, Any]:
+        """The part of `record` that can change what the run finds out."""
+        return {key: value for key, value in self.record().items() if key not in UNDECIDING}
+
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> RunConfig:
         """Read what `record` wrote, or what Hydra composed.
@@ -185,8 +188,7 @@ class RunConfig(RunSettings):
         Args:
             code_version: version of the code that will run.
         """
-        deciding = {key: value for key, value in self.record().items() if key not in UNDECIDING}
-        content = json_bytes({"code": code_version, "config": deciding})
+        content = json_bytes({"code": code_version, "config": self.deciding()})
         return hashlib.sha256(content).hexdigest()
 
     def folder(self, code_version: str) -> Path:
@@ -337,6 +339,6 @@ def _word(value: Any) -> str:  # noqa: ANN401 - plain data
         return str(value).lower()
     if isinstance(value, list):
         return "[" + ",".join(_word(item) for item in value) + "]"
-    if isinstance(value, str) and not value.replace("_", "").replace("-", "").isalnum():
+    if isinstance(value, str) and not re.fullmatch(r"[\w./:@%+-]+", value):
         return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
     return str(value)

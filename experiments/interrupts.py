@@ -20,11 +20,13 @@ class RunInterrupted(BaseException):
 
     Attributes:
         signum: the signal that asked.
+        message: what to tell the user.
     """
 
     def __init__(self, signum: int) -> None:
-        super().__init__(f"interrupted by {signal.Signals(signum).name}")
         self.signum = signum
+        self.message = f"interrupted by {signal.Signals(signum).name}"
+        super().__init__(self.message)
 
     @property
     def exit_code(self) -> int:

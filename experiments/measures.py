@@ -47,17 +47,18 @@ def measure(returns: Returns, spec: EnvSpec) -> dict[str, Metric]:
 def light(points: Front, spec: EnvSpec) -> dict[str, float]:
     """The two indicators of the learning curve, and the size of the front.
 
+    An agent without a solution has the utility of the reference point.
+
     Args:
         points: mean returns, shape (solution, objective).
         spec: gives the reference point.
     """
-    readings = {
+    reference = np.array([spec.reference_point])
+    return {
         "eval/hypervolume": indicators.hypervolume(points, spec.reference_point).value,
+        "eval/expected_utility": indicators.expected_utility(points if len(points) else reference),
         "eval/front_size": float(indicators.cardinality(points)),
     }
-    if len(points):
-        readings["eval/expected_utility"] = indicators.expected_utility(points)
-    return readings
 
 
 def outside(points: Front, spec: EnvSpec) -> int:

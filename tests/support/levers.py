@@ -48,7 +48,7 @@ SPEC = EnvSpec(
     discount=DISCOUNT,
     horizon=HORIZON,
     box=((0.0, 0.0), (8.0, 8.0)),
-    known_front=KnownFront(known_points, "exact", "geometric series"),
+    known_front=KnownFront(known_points, "approximate", "constant policies <by hand>"),
     anchors={"do-nothing": 0.25},
     description="Four levers, two objectives.",
 )
@@ -133,3 +133,37 @@ def task(*, spec: EnvSpec = SPEC, **kwargs: Any) -> Task:
     """The environment as a task, without the registry."""
     kwargs.setdefault("horizon", spec.horizon)
     return Task(spec=spec, factory=lambda num_envs: Levers(num_envs, **kwargs), kwargs=kwargs)
+
+
+def _spec(*, num_objectives: int = 2, **_: Any) -> EnvSpec:
+    """The spec for a number of objectives."""
+    if num_objectives == 2:
+        return SPEC
+    return EnvSpec(
+        id=SPEC.id,
+        objectives=tuple(Objective(f"gain {index}") for index in range(num_objectives)),
+        reference_point=(-0.5,) * num_objectives,
+        discount=DISCOUNT,
+        horizon=HORIZON,
+    )
+
+
+def register() -> None:
+    """Let the registry know the environment; once is enough."""
+    from morl.registry import register_env
+
+    register_env(SPEC.id, spec=_spec, make_vec=_make_vec)
+
+
+def _make_vec(num_envs: int, *, max_episode_steps: int | None = HORIZON, **kwargs: Any) -> Levers:
+    return Levers(num_envs, horizon=max_episode_steps, **kwargs)
+
+
+register()
+
+if __name__ == "__main__":
+    import sys
+
+    from morl.experiments.cli import main
+
+    sys.exit(main())
