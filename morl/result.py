@@ -206,6 +206,7 @@ class Provenance:
     Attributes:
         git_sha: commit of the source checkout, or None outside of one.
         git_dirty: whether its code differs from that commit, or None.
+        code_sha256: of the source files that can change a result, or None if not taken.
         config_sha256: of the configuration.
         lockfile_sha256: of the checkout's lock file, or None.
         packages: version by distribution.
@@ -225,6 +226,7 @@ class Provenance:
     cpu: str
     git_sha: str | None = None
     git_dirty: bool | None = None
+    code_sha256: str | None = None
     lockfile_sha256: str | None = None
     gpu: str | None = None
     blas: str | None = None

@@ -346,10 +346,10 @@ def check_free_space(folder: Path, size: int) -> None:
     Raises:
         StorageError: names the folder, the bytes needed and the bytes free.
     """
-    free = shutil.disk_usage(folder).free
-    if free < 2 * size:
+    usage = shutil.disk_usage(folder)
+    if usage.total and usage.free < 2 * size:  # some file systems do not tell: total 0
         raise StorageError(
-            f"{folder} has {free:,} bytes free, {2 * size:,} are needed (twice the {size:,} to be "
+            f"{folder} has {usage.free:,} bytes free, {2 * size:,} are needed (twice the {size:,} to be "
             "written): free some space or choose another folder, then repeat",
             path=folder,
             needed=2 * size,
