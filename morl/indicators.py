@@ -29,8 +29,8 @@ NORMALISED_REFERENCE = -0.1
 """Reference coordinate of `normalised_hypervolume`, in box units."""
 
 _RECURSIVE_OBJECTIVES = 6
-_REPLICATES = 16
-_SAMPLES_PER_REPLICATE = 16_384
+_REPLICATES = 32
+_SAMPLES_PER_REPLICATE = 8_192
 _PAIRS_AT_ONCE = 4_000_000
 
 
@@ -67,7 +67,7 @@ def hypervolume(
     """Volume of the space that the points dominate, above the reference point.
 
     Exact up to five objectives by moocore; from six by the WFG recursion of `morl.wfg` until it
-    has used `max_steps`. Then it is a mean of 16 seeded Monte-Carlo estimates by
+    has used `max_steps`. Then it is a mean of 32 seeded Monte-Carlo estimates by
     ``moocore.hv_approx`` with 262,144 samples in all, and `standard_error` is theirs. The value
     does not depend on the order of the points, bit for bit.
 
@@ -657,7 +657,8 @@ def _sampled_volumes(front: Front) -> Vector:
         )
         for seed in range(_REPLICATES)
     ]
-    return np.array(estimates) * scale.prod()
+    volumes: Vector = np.array(estimates) * scale.prod()
+    return volumes
 
 
 def _preferences(preferences: ArrayLike | None, num_objectives: int) -> Front:
