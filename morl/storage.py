@@ -349,8 +349,8 @@ def check_free_space(folder: Path, size: int) -> None:
     usage = shutil.disk_usage(folder)
     if usage.total and usage.free < 2 * size:  # some file systems do not tell: total 0
         raise StorageError(
-            f"{folder} has {usage.free:,} bytes free, {2 * size:,} are needed (twice the {size:,} to be "
-            "written): free some space or choose another folder, then repeat",
+            f"{folder} has {usage.free:,} bytes free, {2 * size:,} are needed (twice the "
+            f"{size:,} to be written): free some space or choose another folder, then repeat",
             path=folder,
             needed=2 * size,
         )
