@@ -22,12 +22,22 @@ from morl.types import EnvSpec, Front, KnownFront, Objective
 PACKAGE = "mo-gymnasium"
 
 KERNELS: dict[str, str] = {
+    "breakable-bottles-v0": "morl.envs.breakable_bottles:BreakableBottlesVectorEnv",
     "deep-sea-treasure-v0": "morl.envs.deep_sea_treasure:DeepSeaTreasureVectorEnv",
     "deep-sea-treasure-concave-v0": "morl.envs.deep_sea_treasure:DeepSeaTreasureVectorEnv",
     "deep-sea-treasure-mirrored-v0": "morl.envs.deep_sea_treasure:DeepSeaTreasureVectorEnv",
+    "fishwood-v0": "morl.envs.fishwood:FishwoodVectorEnv",
+    "four-room-v0": "morl.envs.four_room:FourRoomVectorEnv",
+    "fruit-tree-v0": "morl.envs.fruit_tree:FruitTreeVectorEnv",
     "minecart-v0": "morl.envs.minecart:MinecartVectorEnv",
     "minecart-deterministic-v0": "morl.envs.minecart:MinecartVectorEnv",
-    "fruit-tree-v0": "morl.envs.fruit_tree:FruitTreeVectorEnv",
+    "mo-mountaincar-v0": "morl.envs.mountain_car:MountainCarVectorEnv",
+    "mo-mountaincar-3d-v0": "morl.envs.mountain_car:MountainCarVectorEnv",
+    "mo-mountaincar-timemove-v0": "morl.envs.mountain_car:MountainCarVectorEnv",
+    "mo-mountaincar-timespeed-v0": "morl.envs.mountain_car:MountainCarVectorEnv",
+    "mo-mountaincarcontinuous-v0": "morl.envs.mountain_car:ContinuousMountainCarVectorEnv",
+    "resource-gathering-v0": "morl.envs.resource_gathering:ResourceGatheringVectorEnv",
+    "water-reservoir-v0": "morl.envs.water_reservoir:WaterReservoirVectorEnv",
 }
 """Compiled batches, by id; `morl.envs.mujoco` registers those of MuJoCo itself."""
 
@@ -219,19 +229,28 @@ SMALL = (
         package=PACKAGE,
         description="Fish or collect wood for 200 steps, with luck in both (Roijers 2018).",
     ),
-    EnvSpec(
+)
+
+WATER_OBJECTIVES = _objectives(
+    ("flooding", "-level", "Level above the flooding threshold upstream, negative."),
+    ("demand", "-water", "Unmet water demand, negative."),
+    ("power", "-power", "Unmet demand for hydroelectric power, negative."),
+    ("flooding-downstream", "-water", "Water released beyond what the valley bears, negative."),
+)
+
+
+def _water_reservoir(*, nO: int = 2, time_limit: int = 100, **_: object) -> EnvSpec:  # noqa: N803
+    return EnvSpec(
         id="water-reservoir-v0",
-        objectives=_objectives(
-            ("flooding", "-level", "Level above the flooding threshold upstream, negative."),
-            ("demand", "-water", "Unmet water demand, negative."),
-        ),
-        reference_point=(-6000.0, -4000.0),
-        horizon=100,
+        objectives=WATER_OBJECTIVES[:nO],
+        # Beyond what a dam that never opens, or never closes, collects in 100 steps.
+        reference_point=(-6000.0, -4000.0, -500.0, -10000.0)[:nO],
+        horizon=time_limit,
         package=PACKAGE,
         description="Release water from a dam: neither flood the valley nor let it run dry "
         "(Castelletti 2012).",
-    ),
-)
+    )
+
 
 # ---------------------------------------------------------------------------------------------
 # Mountain cars
@@ -499,6 +518,11 @@ def _register() -> None:
     for spec in (*SMALL, MOUNTAIN_CAR_CONTINUOUS, *OTHERS, *MUJOCO):
         register_env(spec.id, spec=spec, vector_entry_point=KERNELS.get(spec.id))
     register_env("fruit-tree-v0", spec=_fruit_tree, vector_entry_point=KERNELS.get("fruit-tree-v0"))
+    register_env(
+        "water-reservoir-v0",
+        spec=_water_reservoir,
+        vector_entry_point=KERNELS.get("water-reservoir-v0"),
+    )
     for name, flags in MOUNTAIN_CARS.items():
         make = partial(_mountain_car, name, **flags)
         register_env(name, spec=make, vector_entry_point=KERNELS.get(name))
