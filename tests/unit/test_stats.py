@@ -178,11 +178,11 @@ def test_the_same_generator_gives_the_same_interval_and_the_global_one_is_left_a
 
 @pytest.mark.parametrize(
     ("runs", "low", "high"),
-    [(5, 0.80, 0.92), (10, 0.89, 0.97)],  # measured: 0.877 and 0.930, standard error 0.013
+    [(3, 0.72, 0.79), (10, 0.90, 0.96)],  # 0.752 and 0.930 in 3,000 studies
 )
-def test_the_interval_covers_the_truth_as_often_as_it_should_with_few_runs(runs, low, high):
+def test_the_interval_covers_the_truth_as_often_as_the_module_says(runs, low, high):
     rng = generator(11)
-    studies = rng.normal(3.0, 1.0, (400, runs))
+    studies = rng.normal(3.0, 1.0, (1000, runs))
     intervals = [bootstrap(study, rng=rng, num_resamples=1000) for study in studies]
 
     coverage = np.mean([interval.low <= 3.0 <= interval.high for interval in intervals])
