@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, make_dataclass
 from functools import partial
@@ -41,6 +41,7 @@ from morl.registry import AGENTS, ENVS
 
 CONF = "morl.conf"
 GROUPS = ("env", "agent", "experiment")
+_FULL_ERROR = "HYDRA_FULL_ERROR"
 _FREE_KEYS = "env.kwargs."
 _WHOLE_NUMBERS = frozenset({"seed", "steps", "sync_every", "eval_every"})
 _PRIMITIVES = (int, float, bool, str, bytes, Any)
@@ -135,19 +136,21 @@ def compose_and_run(arguments: Sequence[str], job: Callable[[dict[str, Any]], in
         ConfigError: the arguments do not make a configuration; says which one and why.
     """
     publish()
-    overrides = [word for word in arguments if not word.startswith("-")]
-    flags = [word for word in arguments if word.startswith("-")]
+    flags, overrides = _sorted_words(arguments)
     overrides = prepare(overrides)
     codes: list[int] = [0]
+    wish = os.environ.get(_FULL_ERROR)
 
     def task(composed: DictConfig) -> None:
-        codes.append(job(_plain(composed)))
+        with _environment(_FULL_ERROR, wish):
+            codes.append(job(_plain(composed)))
         if codes[-1] and not _in_this_process():
             raise SystemExit(codes[-1])
 
     app = hydra.main(version_base="1.3", config_path=f"pkg://{CONF}", config_name="config")(task)
     try:
-        with _hydra_arguments([*flags, *overrides]):
+        # Hydra hands its errors on, instead of printing them, where tracebacks are wanted.
+        with _environment(_FULL_ERROR, "1"), _program_arguments([*flags, *overrides]):
             app()
     except (HydraException, OmegaConfBaseException) as error:
         if full_errors():
@@ -158,9 +161,40 @@ def compose_and_run(arguments: Sequence[str], job: Callable[[dict[str, Any]], in
     return max(codes)
 
 
+_FLAGS_WITH_VALUES = frozenset(
+    {
+        "--cfg",
+        "-c",
+        "--package",
+        "-p",
+        "--config-dir",
+        "-cd",
+        "--config-name",
+        "-cn",
+        "--info",
+        "-i",
+    }
+)
+
+
+def _sorted_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Flags with their values, and overrides."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word in _FLAGS_WITH_VALUES:
+            flags += [word, *[value for value in [next(words, None)] if value is not None]]
+        elif word.startswith("-"):
+            flags.append(word)
+        else:
+            overrides.append(word)
+    return flags, overrides
+
+
 def full_errors() -> bool:
     """Whether the user asked for tracebacks, in Hydra's way."""
-    return os.environ.get("HYDRA_FULL_ERROR") == "1"
+    return os.environ.get(_FULL_ERROR) == "1"
 
 
 def prepare(overrides: Iterable[str]) -> list[str]:
@@ -224,19 +258,28 @@ def _in_this_process() -> bool:
 
 
 @contextmanager
-def _hydra_arguments(words: Sequence[str]) -> Any:  # noqa: ANN401 - a generator for contextmanager
-    """Let Hydra see a command line of ours, and hand its errors on instead of printing them."""
-    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+def _program_arguments(words: Sequence[str]) -> Iterator[None]:
+    """Let Hydra see a command line of ours."""
+    argv = sys.argv
     sys.argv = ["morl run", *words]
-    os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
     finally:
         sys.argv = argv
-        if full is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = full
+
+
+@contextmanager
+def _environment(name: str, value: str | None) -> Iterator[None]:
+    """Set a variable of the process's environment, or unset it, for a while."""
+    before = os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> str:

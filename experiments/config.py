@@ -232,10 +232,9 @@ def make_settings(config: type[Any], values: Mapping[str, Any], *, where: str) -
     made = {key: _typed(value, hints[key], where=f"{where}.{key}") for key, value in values.items()}
     try:
         settings = config(**made)
-    except MorlError as error:
-        raise ConfigError(f"{where}: {error}") from error
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {error}") from error
+    except (MorlError, TypeError, ValueError) as error:
+        about_field = str(error).split(" ")[0] in fields
+        raise ConfigError(f"{where}{'.' if about_field else ': '}{error}") from error
     check_choices(settings, where=where)
     return settings
 

@@ -6,13 +6,13 @@ The runner calls it once; `morl evaluate` calls it again on what is stored and c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from morl import indicators
-from morl.result import Metric
+from morl.result import Metric, RunResult
 from morl.types import EnvSpec, Front
 
 Returns = NDArray[np.float64]
@@ -66,38 +66,40 @@ def outside(points: Front, spec: EnvSpec) -> int:
     return int((~(points > np.asarray(spec.reference_point)).all(axis=1)).sum())
 
 
-def notes(metrics: dict[str, Metric], points: Front, spec: EnvSpec) -> list[str]:
-    """What a reader must know before he believes the numbers.
-
-    Args:
-        metrics: result of `measure`.
-        points: mean returns of the chosen solutions.
-        spec: of the task.
-    """
+def notes(result: RunResult) -> list[str]:
+    """What a reader must know before he believes the numbers of a result."""
+    points, env_id = result.arrays.returns, result.env.id
+    reference = ", ".join(f"{value:g}" for value in result.protocol.reference_point)
+    outside = result.front.num_outside
     found = []
-    reference = ", ".join(f"{value:g}" for value in spec.reference_point)
     if not len(points):
-        found.append(f"{spec.id}: the agent has no solution")
-    elif outside(points, spec) == len(points):
+        found.append(f"{env_id}: the agent has no solution")
+    elif outside == len(points):
         best = ", ".join(f"{value:.6g}" for value in points.max(axis=0))
         found.append(
-            f"{spec.id}: the reference point ({reference}) is not beaten by any of the "
-            f"{len(points)} solutions (best in each objective: {best}), so the hypervolume is 0; "
-            "train longer or set env.reference_point lower"
+            f"{env_id}: the reference point ({reference}) is better in some objective than each "
+            f"of the {len(points)} solutions (the best returns are {best}), so the hypervolume "
+            "is 0; train longer or set env.reference_point lower"
         )
-    elif outside(points, spec):
+    elif outside:
         found.append(
-            f"{outside(points, spec)} of {len(points)} solutions are not better than the "
-            f"reference point ({reference}) and add nothing to the hypervolume"
+            f"{outside} of {len(points)} solutions are not better than the reference point "
+            f"({reference}) and add nothing to the hypervolume"
         )
+    return found + _noise(result.metrics)
+
+
+def _noise(metrics: Mapping[str, Metric]) -> list[str]:
+    if not {"hypervolume", "hypervolume_jackknife"} <= metrics.keys():
+        return []
     plain = metrics["hypervolume"].value
-    corrected = metrics["hypervolume_jackknife"].value
-    if plain > 0.0 and abs(plain - corrected) > NOISE_LIMIT * plain:
-        found.append(
-            f"noise of evaluation: the jackknife moves the hypervolume by "
-            f"{(corrected - plain) / plain:+.1%}; raise report_episodes"
-        )
-    return found
+    shift = metrics["hypervolume_jackknife"].value - plain
+    if plain <= 0.0 or abs(shift) <= NOISE_LIMIT * plain:
+        return []
+    return [
+        f"noise of evaluation: the jackknife moves the hypervolume by {shift / plain:+.1%}; "
+        "raise report_episodes"
+    ]
 
 
 def _always(returns: Returns, points: Front, spec: EnvSpec) -> dict[str, Metric]:

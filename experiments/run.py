@@ -7,6 +7,7 @@ logs, checkpoints, interruption, failure, the evaluation protocol and the record
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 import traceback
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 
@@ -108,7 +109,7 @@ def run(config: RunConfig, *, say: Say | None = None) -> RunResult:
     """
     say = say or _to_stderr
     task = task_of(config)
-    folder = config.folder(code_version())
+    folder = run_folder(config)
     storage.make_folder(folder.parent)
     with _locked(folder), Interrupts() as interrupts:
         if config.resume == "never":
@@ -117,10 +118,11 @@ def run(config: RunConfig, *, say: Say | None = None) -> RunResult:
         if done is not None:
             say(f"{folder}: this run is done already")
             return done
+        agent = agent_of(config, task)
         storage.make_folder(folder)
         session = _Session(config, task, folder, interrupts, say)
         try:
-            return session.go()
+            return session.go(agent)
         except RunInterrupted as request:
             request.message = _how_to_resume(config, folder)
             raise
@@ -128,6 +130,18 @@ def run(config: RunConfig, *, say: Say | None = None) -> RunResult:
             raise  # the folder is as good as it was: nothing failed but the attempt
         except Exception as error:
             raise session.failed(error) from error
+
+
+def run_folder(config: RunConfig) -> Path:
+    """Where the run of a configuration lives under this version of the code."""
+    return config.folder(code_version())
+
+
+def result_error(result: RunResult) -> str | None:
+    """Why a result is worth nothing, if it is: no policy beats the reference point."""
+    if result.front.num_outside < len(result.arrays.returns):
+        return None
+    return "; ".join(measures.notes(result))
 
 
 def task_of(config: RunConfig) -> Task:
@@ -209,9 +223,12 @@ class _Session:
         self._clock = (time.perf_counter(), time.process_time())
         self._curve_seeds = evaluation_seeds(task.spec, "selection", config.curve_episodes)
 
-    def go(self) -> RunResult:
-        """Train from where the run stands, then measure."""
-        agent = agent_of(self._config, self._task)
+    def go(self, agent: Agent) -> RunResult:
+        """Train from where the run stands, then measure.
+
+        Args:
+            agent: a fresh one.
+        """
         with self._interrupts.deferred():
             self._take_up(agent)
         with (
@@ -510,21 +527,41 @@ def _move_aside(folder: Path, say: Say) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a run's folder; the system frees the lock, however we end."""
     path = folder.with_name(f".{folder.name}.lock")
+    file = _lock(path, folder)
     try:
-        file = path.open("w")
-    except OSError as error:
-        raise StorageError(
-            storage.describe_os_error(error, path, needed=0, action="written"), path=path
-        ) from error
-    with file:
-        if sys.platform != "win32":
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunBusyError(f"{folder}: another process is working on this run") from None
-            except OSError as error:  # a file system without locks
-                warnings.warn(f"{folder} cannot be locked: {error}", stacklevel=2)
         yield
+    finally:
+        path.unlink(missing_ok=True)  # still ours: who waits for nothing cannot get it meanwhile
+        file.close()
+
+
+def _lock(path: Path, folder: Path) -> IO[str]:
+    while True:
+        try:
+            file = path.open("w")
+        except OSError as error:
+            raise StorageError(
+                storage.describe_os_error(error, path, needed=0, action="written"), path=path
+            ) from error
+        try:
+            if sys.platform != "win32":
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise RunBusyError(f"{folder}: another process is working on this run") from None
+        except OSError as error:  # a file system without locks
+            warnings.warn(f"{folder} cannot be locked: {error}", stacklevel=4)
+        if _is_open(file, path):
+            return file
+        file.close()  # the one before us deleted it in between
+
+
+def _is_open(file: IO[str], path: Path) -> bool:
+    """Whether a name still stands for an open file."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _to_stderr(line: str) -> None:
