@@ -5,6 +5,7 @@ Batches come compiled where there is a kernel, else as Gymnasium environments in
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import VectorEnv
 
 # MO-Gymnasium imports pygame, which prints a greeting on standard output.
@@ -156,9 +158,21 @@ def _make_batch(
         else:
             batch = make_serial(spec.id, num_envs, horizon=spec.horizon, **settings)
     except TypeError as error:
-        raise EnvArgumentError(f"{spec.id}: cannot be made of {dict(settings)}: {error}") from error
+        raise EnvArgumentError(
+            f"{spec.id}: cannot be made of {dict(settings)}: {error}{_known_arguments(spec.id)}"
+        ) from error
     _check_objectives(batch, spec)
     return batch
+
+
+def _known_arguments(name: str) -> str:
+    """What a compiled batch can be made of, as the end of a message."""
+    entry_point = gymnasium.spec(name).vector_entry_point if name in gymnasium.registry else None
+    if not isinstance(entry_point, str):
+        return ""
+    parameters = inspect.signature(load_env_creator(entry_point)).parameters
+    known = sorted(set(parameters) - {"num_envs", "env_id", "max_episode_steps"})
+    return f"; it takes {', '.join(known)}"
 
 
 def _check_objectives(batch: VectorEnv[Any, Any, Any], spec: EnvSpec) -> None:
@@ -190,9 +204,8 @@ def _anchors(registered: EnvSpec, spec: EnvSpec) -> Mapping[str, float]:
     """Anchors that hold under changed settings: those known for another horizon, else none."""
     from morl.envs.mo_gymnasium import capped_anchors
 
-    if replace(registered, horizon=spec.horizon, anchors=spec.anchors) != spec:
-        return {}
-    return capped_anchors(spec.id, spec.horizon)
+    only_horizon_differs = replace(registered, horizon=spec.horizon) == spec
+    return capped_anchors(registered, spec.horizon) if only_horizon_differs else {}
 
 
 # Once these are imported, Gymnasium knows the ids and which of them have kernels. They are last

@@ -50,6 +50,57 @@ def _objectives(*columns: tuple[str, str, str]) -> tuple[Objective, ...]:
     return tuple(Objective(*column) for column in columns)
 
 
+DO_NOTHING: dict[str, tuple[float, float]] = {
+    "minecart-v0": (199.0, 199.0),
+    "minecart-deterministic-v0": (199.0, 199.0),
+    "mo-lunar-lander-v3": (5.649e8, 5.649e8),
+    "mo-lunar-lander-continuous-v3": (5.649e8, 5.649e8),
+    "mo-ant-2d-v4": (4.010e4, 3.984e4),
+    "mo-ant-2obj-v5": (3.987e4, 3.961e4),
+    "mo-ant-v4": (8.020e6, 7.942e6),
+    "mo-ant-v5": (7.951e6, 7.874e6),
+    "mo-halfcheetah-v4": (9.989e3, 9.989e3),
+    "mo-halfcheetah-v5": (5.993e4, 5.993e4),
+    "mo-hopper-2d-v4": (2.566e4, 2.566e4),
+    "mo-hopper-2obj-v5": (2.558e4, 2.558e4),
+    "mo-hopper-v4": (4.541e6, 4.541e6),
+    "mo-hopper-v5": (4.522e6, 4.522e6),
+    "mo-humanoid-v4": (7.188e4, 7.188e4),
+    "mo-humanoid-v5": (6.809e4, 6.809e4),
+    "mo-swimmer-v4": (2.028e4, 2.028e4),
+    "mo-swimmer-v5": (2.028e4, 2.028e4),
+    "mo-walker2d-v4": (2.658e4, 2.658e4),
+    "mo-walker2d-v5": (2.690e4, 2.690e4),
+}
+"""Hypervolume of the zero action (idling where actions are discrete), mean of the seeds 0 to 9.
+
+At the registered horizon, and under the cap of 500 steps that C-MORL's protocol sets; measured
+with MuJoCo 3.14.0.
+"""
+
+CAP = 500
+
+
+def _do_nothing(name: str) -> dict[str, float]:
+    return {"do-nothing": DO_NOTHING[name][0]} if name in DO_NOTHING else {}
+
+
+def capped_anchors(registered: EnvSpec, horizon: int | None) -> Mapping[str, float]:
+    """Anchors of an environment under C-MORL's cap; empty under any other step limit.
+
+    Args:
+        registered: the spec whose horizon is replaced.
+        horizon: the step limit.
+    """
+    if horizon != CAP or not registered.anchors:
+        return {}
+    # No plan of a known front takes as many steps.
+    capped = dict(registered.anchors)
+    if registered.id in DO_NOTHING:
+        capped["do-nothing"] = DO_NOTHING[registered.id][1]
+    return capped
+
+
 # ---------------------------------------------------------------------------------------------
 # Known fronts; modules are imported on first use.
 
@@ -81,6 +132,12 @@ def _minecart_front(discount: float) -> Front:
             return np.array(Minecart().pareto_front(discount), np.float64)
     finally:
         np.random.set_state(state)  # noqa: NPY002
+
+
+def _gathering_front(discount: float) -> Front:
+    from morl.envs.resource_gathering import front
+
+    return front(discount)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -116,7 +173,7 @@ def _fruit_tree(*, depth: int = 6, **_: object) -> EnvSpec:
         known_front=KnownFront(
             partial(_fruit_front, depth=depth), "exact", "all fruits, after MO-Gymnasium"
         ),
-        anchors={"exact": 46034.80} if depth == 6 else {},
+        anchors={"exact": 46034.80, "always left": 1305.5} if depth == 6 else {},
         package=PACKAGE,
         description=f"Binary tree of depth {depth}; one fruit of six nutrients an episode.",
     )
@@ -141,7 +198,7 @@ def _minecart(name: str, text: str) -> EnvSpec:
             "approximate",
             "MO-Gymnasium's heuristic plans at mean ore yields; agents may beat it",
         ),
-        anchors={"declared front": 668.1833},
+        anchors={"declared front": 668.1833, **_do_nothing(name)},
         package=PACKAGE,
         description=text,
     )
@@ -190,6 +247,10 @@ SMALL = (
         ),
         reference_point=(-1.0, -1.0, -1.0),
         horizon=100,
+        known_front=KnownFront(
+            _gathering_front, "exact", "backward induction over sets of undominated returns"
+        ),
+        anchors={"exact": 3.5194},
         package=PACKAGE,
         description="Fetch gold and a gem past two enemies (Barrett 2008). MO-Gymnasium's front "
         "is wrong: a safe path of 18 steps brings both.",
@@ -319,6 +380,7 @@ OTHERS = (
             objectives=LANDER_OBJECTIVES,
             reference_point=(-101.0, -1001.0, -101.0, -101.0),
             horizon=1000,
+            anchors=_do_nothing(name),
             extra="box2d",
             package=PACKAGE,
             description=text,
@@ -379,6 +441,7 @@ def _mujoco(
         objectives=tuple(objectives),
         reference_point=reference_point or (-100.0,) * len(objectives),
         horizon=horizon,
+        anchors=_do_nothing(name),
         extra="mujoco",
         package=PACKAGE,
         description=text,
@@ -500,35 +563,40 @@ MUJOCO = (
 )
 
 # ---------------------------------------------------------------------------------------------
-# Anchors under other step limits
+# Registration
 
-CAPPED_ANCHORS: dict[tuple[str, int], dict[str, float]] = {}
-"""Hypervolumes under another step limit than the registered one, by id and limit."""
-
-
-def capped_anchors(name: str, horizon: int | None) -> Mapping[str, float]:
-    """Anchors of an environment under a step limit that is not its own; empty if none is known."""
-    return {} if horizon is None else CAPPED_ANCHORS.get((name, horizon), {})
+HARMLESS = frozenset({"copy", "float_state", "num_threads", "render_mode"})
+"""Constructor arguments that leave returns as they are."""
 
 
-# ---------------------------------------------------------------------------------------------
+def _adapted(make: Callable[..., EnvSpec], **settings: object) -> EnvSpec:
+    """A spec for constructor arguments: what other arguments were measured with does not hold."""
+    spec = make(**settings)
+    if HARMLESS.issuperset(settings):
+        return spec
+    return replace(spec, known_front=None, anchors={})
+
+
+def _fixed(spec: EnvSpec, **_: object) -> EnvSpec:
+    return spec
+
+
+def _families() -> dict[str, Callable[..., EnvSpec]]:
+    """Specs as functions of constructor arguments, by id."""
+    fixed = (*SMALL, MOUNTAIN_CAR_CONTINUOUS, *OTHERS, *MUJOCO)
+    families: dict[str, Callable[..., EnvSpec]] = {spec.id: partial(_fixed, spec) for spec in fixed}
+    families["water-reservoir-v0"] = _water_reservoir
+    for name, flags in MOUNTAIN_CARS.items():
+        families[name] = partial(_mountain_car, name, **flags)
+    for name, (family, settings) in MUJOCO_BY_ARGUMENTS.items():
+        families[name] = partial(family, name, **settings)
+    return {name: partial(_adapted, make) for name, make in families.items()}
 
 
 def _register() -> None:
-    for spec in (*SMALL, MOUNTAIN_CAR_CONTINUOUS, *OTHERS, *MUJOCO):
-        register_env(spec.id, spec=spec, vector_entry_point=KERNELS.get(spec.id))
-    register_env("fruit-tree-v0", spec=_fruit_tree, vector_entry_point=KERNELS.get("fruit-tree-v0"))
-    register_env(
-        "water-reservoir-v0",
-        spec=_water_reservoir,
-        vector_entry_point=KERNELS.get("water-reservoir-v0"),
-    )
-    for name, flags in MOUNTAIN_CARS.items():
-        make = partial(_mountain_car, name, **flags)
-        register_env(name, spec=make, vector_entry_point=KERNELS.get(name))
-    for name, (family, settings) in MUJOCO_BY_ARGUMENTS.items():
-        register_env(name, spec=partial(family, name, **settings))
-    register_env("mo-supermario-v0", spec=SUPER_MARIO, requires=("gym_super_mario_bros", "nes_py"))
+    for name, family in {**_families(), "fruit-tree-v0": _fruit_tree}.items():
+        register_env(name, spec=family, vector_entry_point=KERNELS.get(name))
+    register_env(SUPER_MARIO.id, spec=SUPER_MARIO, requires=("gym_super_mario_bros", "nes_py"))
 
 
 _register()

@@ -6,6 +6,7 @@ Its declared front is wrong; `front` is exact.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,8 @@ DEATH = 0.1
 MOVES = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)], np.int64)
 """Row and column steps of the actions up, down, left, right."""
 
-LONGEST = 100
-"""Steps of an episode; far more than any undominated plan takes."""
+HORIZON = 100
+"""Registered step limit; far more than any undominated plan takes."""
 
 
 def front(discount: float) -> Front:
@@ -45,10 +46,18 @@ def front(discount: float) -> Front:
     Returns:
         Shape (point, 3): enemy, gold, gem.
     """
+    return _front(discount).copy()
+
+
+@cache
+def _front(discount: float) -> Front:
     states = list(np.ndindex(SIZE, SIZE, 2, 2))
     values = {state: np.zeros((1, 3)) for state in states}
-    for _ in range(LONGEST):
-        values = {state: _backed_up(state, values, discount) for state in states}
+    for _ in range(HORIZON):
+        longer = {state: _backed_up(state, values, discount) for state in states}
+        if all(np.array_equal(longer[state], values[state]) for state in states):
+            break
+        values = longer
     return values[(*START, 0, 0)]
 
 
@@ -133,7 +142,7 @@ class ResourceGatheringVectorEnv(BatchedEnv):
         num_envs: int = 1,
         *,
         env_id: str = "resource-gathering-v0",
-        max_episode_steps: int | None = 100,
+        max_episode_steps: int | None = HORIZON,
         copy: bool = True,
     ) -> None:
         """Make a batch.
