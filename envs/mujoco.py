@@ -171,6 +171,15 @@ def _reference(env_id: str, kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
             raise EnvArgumentError(f"{env_id}: cannot be made: {error}") from error
 
 
+def _addresses(pool: DataPool, recipe: Recipe) -> NDArray[np.int64]:
+    """Columns as `morl.envs.mujoco_kernels` numbers them."""
+    fixed = (pool.field("qpos"), pool.field("qvel"), pool.field("ctrl"))
+    mover = pool.field(recipe.mover.field, recipe.mover.start)
+    runs = [pool.field(run.field, run.start) for run in recipe.observation]
+    columns = (pool.addresses, *fixed, mover, pool.field("cfrc_ext"), *runs)
+    return np.stack(columns, axis=1)
+
+
 def _physics(pool: DataPool, recipe: Recipe, frame_skip: int) -> kernels.Physics:
     model = pool.model
     return kernels.Physics(
@@ -180,10 +189,6 @@ def _physics(pool: DataPool, recipe: Recipe, frame_skip: int) -> kernels.Physics
         post_constraint=_address("mj_rnePostConstraint") if recipe.reads_contacts else 0,
         model=model._address,
         frame_skip=frame_skip,
-        data=pool.addresses,
-        positions=pool.field("qpos"),
-        velocities=pool.field("qvel"),
-        controls=pool.field("ctrl"),
         num_positions=model.nq,
         num_velocities=model.nv,
         num_controls=model.nu,
@@ -193,21 +198,15 @@ def _physics(pool: DataPool, recipe: Recipe, frame_skip: int) -> kernels.Physics
 def _movement(pool: DataPool, recipe: Recipe, duration: float) -> kernels.Movement:
     masses = pool.model.body_mass if recipe.uses_mass_centre else np.zeros(0)
     return kernels.Movement(
-        addresses=pool.field(recipe.mover.field, recipe.mover.start),
-        masses=np.array(masses, np.float64),
-        total_mass=float(masses.sum()),
-        duration=duration,
+        masses=np.array(masses, np.float64), total_mass=float(masses.sum()), duration=duration
     )
 
 
 def _observation(pool: DataPool, runs: Sequence[Run]) -> kernels.Observation:
     stops = [pool.size(run.field) if run.stop is None else run.stop for run in runs]
-    return kernels.Observation(
-        addresses=np.stack([pool.field(run.field, run.start) for run in runs], axis=1),
-        lengths=np.array([stop - run.start for run, stop in zip(runs, stops, strict=True)]),
-        lows=np.array([run.low for run in runs]),
-        highs=np.array([run.high for run in runs]),
-    )
+    lengths = [stop - run.start for run, stop in zip(runs, stops, strict=True)]
+    limits = [(run.low, run.high) for run in runs]
+    return kernels.Observation(np.array(lengths, np.int64), np.array(limits, np.float64))
 
 
 def _reward(pool: DataPool, recipe: Recipe, initial: NDArray[np.float64]) -> kernels.Reward:
@@ -222,8 +221,8 @@ def _reward(pool: DataPool, recipe: Recipe, initial: NDArray[np.float64]) -> ker
         cost_gain=float(recipe.cost.gain),
         cost_divisor=float(recipe.cost.divisor),
         cost_is_shared=recipe.cost_is_shared,
-        bonus=np.array(recipe.bonus, np.float64),
-        forces=pool.field("cfrc_ext"),
+        unhealthy_bonus=float(recipe.unhealthy_bonus),
+        healthy_bonus=float(recipe.healthy_bonus),
         num_forces=pool.size("cfrc_ext") if recipe.contact else 0,
         force_low=float(contact.force_low),
         force_high=float(contact.force_high),
@@ -235,16 +234,17 @@ def _reward(pool: DataPool, recipe: Recipe, initial: NDArray[np.float64]) -> ker
 
 
 def _health(recipe: Recipe) -> kernels.Health:
+    limits = [(bound.low, bound.high) for bound in recipe.bounds]
     return kernels.Health(
         entries=np.array([bound.entry for bound in recipe.bounds], np.int64),
-        lows=np.array([bound.low for bound in recipe.bounds], np.float64),
-        highs=np.array([bound.high for bound in recipe.bounds], np.float64),
+        limits=np.array(limits, np.float64).reshape(-1, 2),
         terminates=bool(recipe.terminates),
     )
 
 
 def _tables(pool: DataPool, recipe: Recipe, reference: Any) -> kernels.Tables:  # noqa: ANN401
     return kernels.Tables(
+        addresses=_addresses(pool, recipe),
         physics=_physics(pool, recipe, reference.frame_skip),
         movement=_movement(pool, recipe, float(reference.dt)),
         observation=_observation(pool, recipe.observation),

@@ -30,8 +30,18 @@ CONTROL = 1
 CONTACT = 2
 
 
+# Columns of `Tables.addresses`.
+DATA = 0
+POSITIONS = 1
+VELOCITIES = 2
+CONTROLS = 3
+MOVER = 4
+FORCES = 5
+RUNS = 6
+
+
 class Physics(NamedTuple):
-    """Addresses of the C functions and of every environment's data.
+    """Addresses of C functions, and sizes.
 
     Attributes:
         step: address of ``mj_step``.
@@ -40,10 +50,6 @@ class Physics(NamedTuple):
         post_constraint: address of ``mj_rnePostConstraint``, 0 where nobody reads its results.
         model: address of the one `mjModel`.
         frame_skip: physics steps in one environment step.
-        data: addresses of the `mjData`, int64 ``(env,)``.
-        positions: addresses of ``qpos``, int64 ``(env,)``.
-        velocities: addresses of ``qvel``, int64 ``(env,)``.
-        controls: addresses of ``ctrl``, int64 ``(env,)``.
         num_positions: length of ``qpos``.
         num_velocities: length of ``qvel``.
         num_controls: length of ``ctrl``.
@@ -55,45 +61,36 @@ class Physics(NamedTuple):
     post_constraint: int
     model: int
     frame_skip: int
-    data: NDArray[np.int64]
-    positions: NDArray[np.int64]
-    velocities: NDArray[np.int64]
-    controls: NDArray[np.int64]
     num_positions: int
     num_velocities: int
     num_controls: int
 
 
 class Movement(NamedTuple):
-    """Where the (x, y) stands whose change is a velocity.
+    """How the velocity of what moves (`MOVER`) is measured.
 
     Attributes:
-        addresses: of x, with y behind it; of ``xipos`` where `masses` are given; ``(env,)``.
-        masses: of all bodies, for the centre of mass, ``(body,)``; empty to read x directly.
+        masses: of all bodies, ``(body,)``, when the centre of mass moves and `MOVER` is
+            ``xipos``; empty where `MOVER` is x, with y behind it.
         total_mass: their sum in kg.
         duration: seconds of one environment step.
     """
 
-    addresses: NDArray[np.int64]
     masses: NDArray[np.float64]
     total_mass: float
     duration: float
 
 
 class Observation(NamedTuple):
-    """Runs of `mjData` numbers that make up an observation, in order.
+    """Runs of `mjData` numbers that make up an observation, in the order of the columns.
 
     Attributes:
-        addresses: of the first number, int64 ``(env, run)``.
         lengths: int64 ``(run,)``.
-        lows: lower clip, ``(run,)``.
-        highs: upper clip, ``(run,)``.
+        limits: lower and upper clip, ``(run, 2)``.
     """
 
-    addresses: NDArray[np.int64]
     lengths: NDArray[np.int64]
-    lows: NDArray[np.float64]
-    highs: NDArray[np.float64]
+    limits: NDArray[np.float64]
 
 
 class Reward(NamedTuple):
@@ -103,16 +100,16 @@ class Reward(NamedTuple):
         kinds: `VELOCITY`, `HEIGHT`, `COST` or `DISTANCE`, int64 ``(objective,)``.
         axes: coordinate of a velocity (0 or 1), index into ``qpos`` of a height, offset of the
             target from the moving point in numbers for a distance, int64 ``(objective,)``.
-        gains: factor of a velocity or height, ``(objective,)``.
+        gains: factor of a velocity, height or distance, ``(objective,)``.
         initial_positions: ``qpos`` of the model, ``(position,)``.
         cost_source: `ACTION` (squared in single precision), `CONTROL` or `CONTACT`.
         cost_weight: factor applied first.
         cost_gain: factor applied second.
         cost_divisor: divisor applied last.
         cost_is_shared: whether the cost is added to all components.
-        bonus: added to all components when unhealthy and when healthy, ``(2,)``.
-        forces: addresses of the contact forces, int64 ``(env,)``.
-        num_forces: how many; 0 for no contact term.
+        unhealthy_bonus: added to all components of an unhealthy state.
+        healthy_bonus: added to all components of a healthy state.
+        num_forces: how many contact forces there are; 0 for no contact cost.
         force_low: lower clip of a force.
         force_high: upper clip of a force.
         contact_weight: factor of the sum of squared forces.
@@ -130,8 +127,8 @@ class Reward(NamedTuple):
     cost_gain: float
     cost_divisor: float
     cost_is_shared: bool
-    bonus: NDArray[np.float64]
-    forces: NDArray[np.int64]
+    unhealthy_bonus: float
+    healthy_bonus: float
     num_forces: int
     force_low: float
     force_high: float
@@ -146,20 +143,29 @@ class Health(NamedTuple):
 
     Attributes:
         entries: indices into ``qpos`` followed by ``qvel``, int64 ``(bound,)``.
-        lows: the entry must be greater, ``(bound,)``.
-        highs: the entry must be smaller, ``(bound,)``.
+        limits: the entry lies strictly between them, ``(bound, 2)``.
         terminates: whether an unhealthy state ends the episode.
     """
 
     entries: NDArray[np.int64]
-    lows: NDArray[np.float64]
-    highs: NDArray[np.float64]
+    limits: NDArray[np.float64]
     terminates: bool
 
 
 class Tables(NamedTuple):
-    """All that the kernels know of an environment."""
+    """All that the kernels know of an environment.
 
+    Attributes:
+        addresses: of every environment's data and fields, int64 ``(env, column)``: `DATA`,
+            ``qpos``, ``qvel``, ``ctrl``, `MOVER`, ``cfrc_ext``, then the runs of the observation.
+        physics: C functions and sizes.
+        movement: how velocity is measured.
+        observation: what is observed.
+        reward: what is rewarded.
+        health: what is healthy.
+    """
+
+    addresses: NDArray[np.int64]
     physics: Physics
     movement: Movement
     observation: Observation
@@ -240,13 +246,13 @@ def _sum_of_squares(values: NDArray[Any], low: Any, high: Any) -> Any:  # noqa: 
 
 
 @njit(cache=True)
-def _point(movement: Movement, i: int) -> tuple[float, float]:
-    """Present (x, y) of what moves in environment i."""
+def _point(movement: Movement, mover: int) -> tuple[float, float]:
+    """Present (x, y) of what moves."""
     bodies = movement.masses.shape[0]
     if bodies == 0:
-        place = _numbers(movement.addresses[i], 2)
+        place = _numbers(mover, 2)
         return place[0], place[1]
-    centres = _numbers(movement.addresses[i], 3 * bodies)
+    centres = _numbers(mover, 3 * bodies)
     x = 0.0
     y = 0.0
     for body in range(bodies):
@@ -256,36 +262,40 @@ def _point(movement: Movement, i: int) -> tuple[float, float]:
 
 
 @njit(cache=True)
-def _observe(observation: Observation, i: int, row: NDArray[np.float64]) -> None:
-    """Write the observation of environment i."""
+def _observe(
+    observation: Observation, addresses: NDArray[np.int64], features: NDArray[np.float64]
+) -> None:
+    """Write an observation."""
     column = 0
     for run in range(observation.lengths.shape[0]):
-        numbers = _numbers(observation.addresses[i, run], observation.lengths[run])
+        numbers = _numbers(addresses[RUNS + run], observation.lengths[run])
+        low = observation.limits[run, 0]
+        high = observation.limits[run, 1]
         for k in range(observation.lengths[run]):
-            row[column] = _clipped(numbers[k], observation.lows[run], observation.highs[run])
+            features[column] = _clipped(numbers[k], low, high)
             column += 1
 
 
 @njit(cache=True)
-def _is_healthy(health: Health, physics: Physics, i: int) -> bool:
+def _is_healthy(health: Health, physics: Physics, addresses: NDArray[np.int64]) -> bool:
     """Whether all bounds hold; NaN breaks them."""
-    positions = _numbers(physics.positions[i], physics.num_positions)
-    velocities = _numbers(physics.velocities[i], physics.num_velocities)
+    positions = _numbers(addresses[POSITIONS], physics.num_positions)
+    velocities = _numbers(addresses[VELOCITIES], physics.num_velocities)
     for k in range(health.entries.shape[0]):
         entry = health.entries[k]
         if entry < physics.num_positions:
             value = positions[entry]
         else:
             value = velocities[entry - physics.num_positions]
-        if not health.lows[k] < value < health.highs[k]:
+        if not health.limits[k, 0] < value < health.limits[k, 1]:
             return False
     return True
 
 
 @njit(cache=True)
-def _contact_cost(reward: Reward, i: int) -> float:
-    """Weighted sum of squared contact forces of environment i."""
-    forces = _numbers(reward.forces[i], reward.num_forces)
+def _contact_cost(reward: Reward, addresses: NDArray[np.int64]) -> float:
+    """Weighted sum of squared contact forces."""
+    forces = _numbers(addresses[FORCES], reward.num_forces)
     squares = _sum_of_squares(forces, reward.force_low, reward.force_high)
     cost: float = reward.contact_weight * squares
     return _clipped(cost, reward.contact_low, reward.contact_high)
@@ -293,7 +303,10 @@ def _contact_cost(reward: Reward, i: int) -> float:
 
 @njit(cache=True, error_model="numpy")
 def _control_cost(
-    reward: Reward, physics: Physics, i: int, action: NDArray[np.float32], contact: float
+    reward: Reward,
+    controls: NDArray[np.float64],
+    action: NDArray[np.float32],
+    contact: float,
 ) -> float:
     """The negative control cost, in the precision in which MO-Gymnasium computes it."""
     if reward.cost_source == ACTION:
@@ -303,7 +316,6 @@ def _control_cost(
         return np.float64(scaled / np.float32(reward.cost_divisor))
     cost: float = contact
     if reward.cost_source == CONTROL:
-        controls = _numbers(physics.controls[i], physics.num_controls)
         cost = reward.cost_weight * _sum_of_squares(controls, -np.inf, np.inf)
     return reward.cost_gain * -cost / reward.cost_divisor
 
@@ -317,28 +329,24 @@ def _distance(point: NDArray[np.float64], target: NDArray[np.float64]) -> float:
 
 
 @njit(cache=True)
-def _reward_distances(
-    reward: Reward, movement: Movement, i: int, rewards: NDArray[np.float64]
-) -> None:
+def _reward_distances(reward: Reward, mover: int, rewards: NDArray[np.float64]) -> None:
     """Write the components that depend on the state before the step: nearness to targets."""
     for k in range(reward.kinds.shape[0]):
         if reward.kinds[k] == DISTANCE:
-            place = _numbers(movement.addresses[i], 2)
-            target = _numbers(movement.addresses[i] + 8 * reward.axes[k], 2)
+            place = _numbers(mover, 2)
+            target = _numbers(mover + 8 * reward.axes[k], 2)
             rewards[k] = np.float32(1.0 - reward.gains[k] * _distance(place, target))
 
 
 @njit(cache=True)
 def _reward_step(
     reward: Reward,
-    physics: Physics,
-    i: int,
+    positions: NDArray[np.float64],
     velocity: tuple[float, float],
     cost: float,
     rewards: NDArray[np.float64],
 ) -> None:
     """Write the components that depend on the state after the step."""
-    positions = _numbers(physics.positions[i], physics.num_positions)
     for k in range(reward.kinds.shape[0]):
         kind = reward.kinds[k]
         axis = reward.axes[k]
@@ -360,38 +368,51 @@ def _add(rewards: NDArray[np.float64], term: float) -> None:
 
 
 @njit(cache=True, error_model="numpy")
-def _step_one(
+def _move(
     tables: Tables,
-    i: int,
+    addresses: NDArray[np.int64],
+    controls: NDArray[np.float64],
     action: NDArray[np.float32],
-    observations: NDArray[np.float64],
-    rewards: NDArray[np.float64],
-) -> bool:
-    """Advance environment i; returns whether its episode ended in an unhealthy state."""
+) -> tuple[float, float]:
+    """Apply an action for the duration of a step; returns the velocity of what moves."""
     physics = tables.physics
-    movement = tables.movement
-    reward = tables.reward
-    controls = _numbers(physics.controls[i], physics.num_controls)
     for k in range(physics.num_controls):
         controls[k] = action[k]
-    _reward_distances(reward, movement, i, rewards)
-    x, y = _point(movement, i)
+    x, y = _point(tables.movement, addresses[MOVER])
     for _ in range(physics.frame_skip):
-        _call(physics.step, physics.model, physics.data[i])
+        _call(physics.step, physics.model, addresses[DATA])
     if physics.post_constraint != 0:
-        _call(physics.post_constraint, physics.model, physics.data[i])
-    next_x, next_y = _point(movement, i)
-    velocity = ((next_x - x) / movement.duration, (next_y - y) / movement.duration)
-    healthy = _is_healthy(tables.health, physics, i)
-    contact = _contact_cost(reward, i) if reward.num_forces > 0 else 0.0
-    cost = _control_cost(reward, physics, i, action, contact)
-    _reward_step(reward, physics, i, velocity, cost, rewards)
+        _call(physics.post_constraint, physics.model, addresses[DATA])
+    next_x, next_y = _point(tables.movement, addresses[MOVER])
+    duration = tables.movement.duration
+    return (next_x - x) / duration, (next_y - y) / duration
+
+
+@njit(cache=True)
+def _step_one(
+    tables: Tables,
+    addresses: NDArray[np.int64],
+    action: NDArray[np.float32],
+    features: NDArray[np.float64],
+    rewards: NDArray[np.float64],
+) -> bool:
+    """Advance one environment; returns whether an unhealthy state ended its episode."""
+    physics = tables.physics
+    reward = tables.reward
+    controls = _numbers(addresses[CONTROLS], physics.num_controls)
+    positions = _numbers(addresses[POSITIONS], physics.num_positions)
+    _reward_distances(reward, addresses[MOVER], rewards)
+    velocity = _move(tables, addresses, controls, action)
+    healthy = _is_healthy(tables.health, physics, addresses)
+    contact = _contact_cost(reward, addresses) if reward.num_forces > 0 else 0.0
+    cost = _control_cost(reward, controls, action, contact)
+    _reward_step(reward, positions, velocity, cost, rewards)
     if reward.cost_is_shared:
         _add(rewards, cost)
-    _add(rewards, reward.bonus[1 if healthy else 0])
+    _add(rewards, reward.healthy_bonus if healthy else reward.unhealthy_bonus)
     if reward.contact_is_shared:
         _add(rewards, -contact)
-    _observe(tables.observation, i, observations)
+    _observe(tables.observation, addresses, features)
     return not healthy and tables.health.terminates
 
 
@@ -420,7 +441,9 @@ def step(
     """
     for i in range(first, last):
         if active[i]:
-            terminated[i] = _step_one(tables, i, actions[i], observations[i], rewards[i])
+            terminated[i] = _step_one(
+                tables, tables.addresses[i], actions[i], observations[i], rewards[i]
+            )
         else:
             terminated[i] = False
             observations[i] = 0.0
@@ -446,14 +469,33 @@ def restart(
     """
     physics = tables.physics
     for i in indices:
-        _call(physics.reset, physics.model, physics.data[i])
-        positions = _numbers(physics.positions[i], physics.num_positions)
-        velocities = _numbers(physics.velocities[i], physics.num_velocities)
+        addresses = tables.addresses[i]
+        _call(physics.reset, physics.model, addresses[DATA])
+        positions = _numbers(addresses[POSITIONS], physics.num_positions)
+        velocities = _numbers(addresses[VELOCITIES], physics.num_velocities)
         state = states[i, cursors[i]]
         for k in range(physics.num_positions):
             positions[k] = state[k]
         for k in range(physics.num_velocities):
             velocities[k] = state[physics.num_positions + k]
         cursors[i] += 1
-        _call(physics.forward, physics.model, physics.data[i])
-        _observe(tables.observation, i, observations[i])
+        _call(physics.forward, physics.model, addresses[DATA])
+        _observe(tables.observation, addresses, observations[i])
+
+
+@njit(cache=True, nogil=True)
+def step_physics(tables: Tables, actions: NDArray[np.float32]) -> None:
+    """Nothing but ``mj_step``: what a step would cost without observations, rewards and resets.
+
+    Args:
+        tables: the environment.
+        actions: ``(env, control)``, finite.
+    """
+    physics = tables.physics
+    for i in range(actions.shape[0]):
+        addresses = tables.addresses[i]
+        controls = _numbers(addresses[CONTROLS], physics.num_controls)
+        for k in range(physics.num_controls):
+            controls[k] = actions[i, k]
+        for _ in range(physics.frame_skip):
+            _call(physics.step, physics.model, addresses[DATA])

@@ -99,7 +99,8 @@ class Recipe:
         uses_mass_centre: whether (x, y) is the centre of mass instead.
         cost: control cost.
         cost_is_shared: whether the cost is added to all components instead of being one.
-        bonus: added to all components when unhealthy and when healthy.
+        healthy_bonus: added to all components of a healthy state.
+        unhealthy_bonus: added to all components of an unhealthy state.
         contact: contact cost, if any.
         bounds: what a healthy state keeps to.
         terminates: whether an unhealthy state ends the episode.
@@ -114,7 +115,8 @@ class Recipe:
     uses_mass_centre: bool = False
     cost: ControlCost = _SQUARES
     cost_is_shared: bool = False
-    bonus: tuple[float, float] = (NOTHING, NOTHING)
+    healthy_bonus: float = NOTHING
+    unhealthy_bonus: float = NOTHING
     contact: ContactCost | None = None
     bounds: tuple[Bound, ...] = ()
     terminates: bool = False
@@ -166,10 +168,16 @@ def _posture(env: Any, skipped: int, *, clip: float = inf) -> tuple[Run, Run]:  
     return Run("qpos", hidden), Run("qvel", low=-clip, high=clip)
 
 
-def _bonus_v4(env: Any) -> tuple[float, float]:  # noqa: ANN401
+def _with_bonus_v4(recipe: Recipe, env: Any) -> Recipe:  # noqa: ANN401
     """v4 pays the healthy reward on the terminal step, too."""
     healthy = _single(env._healthy_reward)
-    return (healthy if env._terminate_when_unhealthy else 0.0), healthy
+    unhealthy = healthy if env._terminate_when_unhealthy else 0.0
+    return replace(recipe, healthy_bonus=healthy, unhealthy_bonus=unhealthy)
+
+
+def _with_bonus_v5(recipe: Recipe, healthy: float) -> Recipe:
+    """v5 pays the healthy reward to healthy states alone."""
+    return replace(recipe, healthy_bonus=healthy, unhealthy_bonus=0.0)
 
 
 def _reverted(weight: float) -> ControlCost:
@@ -199,14 +207,14 @@ def _hopper(env: Any) -> Recipe:  # noqa: ANN401
 def hopper_v4(env: Any) -> Recipe:  # noqa: ANN401
     """Forward velocity, height and, if separate, control cost."""
     cost = ControlCost() if env._cost_objective else ControlCost(weight=env._ctrl_cost_weight)
-    return replace(_hopper(env), cost=cost, bonus=_bonus_v4(env))
+    return _with_bonus_v4(replace(_hopper(env), cost=cost), env)
 
 
 def hopper_v5(env: Any) -> Recipe:  # noqa: ANN401
     """As v4, without the healthy reward when unhealthy."""
     weight = env._ctrl_cost_weight
     cost = _reverted(weight) if env._cost_objective else ControlCost(weight=weight)
-    return replace(_hopper(env), cost=cost, bonus=(0.0, _single(env._healthy_reward)))
+    return _with_bonus_v5(replace(_hopper(env), cost=cost), _single(env._healthy_reward))
 
 
 def _half_cheetah(env: Any) -> Recipe:  # noqa: ANN401
@@ -239,13 +247,14 @@ def _walker2d(env: Any) -> Recipe:  # noqa: ANN401
 
 def walker2d_v4(env: Any) -> Recipe:  # noqa: ANN401
     """Forward velocity and control cost."""
-    return replace(_walker2d(env), bonus=_bonus_v4(env))
+    return _with_bonus_v4(_walker2d(env), env)
 
 
 def walker2d_v5(env: Any) -> Recipe:  # noqa: ANN401
     """As v4, without the healthy reward when unhealthy."""
     cost = _reverted(env._ctrl_cost_weight)
-    return replace(_walker2d(env), cost=cost, bonus=(0.0, float(env._healthy_reward)))
+    # Here and below NumPy's boolean makes the product double precision, which it keeps.
+    return _with_bonus_v5(replace(_walker2d(env), cost=cost), float(env._healthy_reward))
 
 
 def swimmer_v4(env: Any) -> Recipe:  # noqa: ANN401
@@ -295,7 +304,7 @@ def ant_v4(env: Any) -> Recipe:  # noqa: ANN401
     With ``use_contact_forces`` the contact cost takes the place of the control cost, as in
     MO-Gymnasium, which reads it from an overwritten info.
     """
-    recipe = replace(_ant(env, env.model.body("torso").id), bonus=_bonus_v4(env))
+    recipe = _with_bonus_v4(_ant(env, env.model.body("torso").id), env)
     if not env._use_contact_forces:
         return recipe
     contact = _ant_contact(env, is_shared=False)
@@ -316,8 +325,8 @@ def ant_v5(env: Any) -> Recipe:  # noqa: ANN401
     if env._include_cfrc_ext_in_observation:
         forces = Run("cfrc_ext", 6, low=contact.force_low, high=contact.force_high)
         observation = (*observation, forces)
-    bonus = (0.0, float(env._healthy_reward))
-    return replace(recipe, observation=observation, contact=contact, bonus=bonus)
+    recipe = replace(recipe, observation=observation, contact=contact)
+    return _with_bonus_v5(recipe, float(env._healthy_reward))
 
 
 def _humanoid(env: Any) -> Recipe:  # noqa: ANN401
@@ -334,19 +343,18 @@ def _humanoid(env: Any) -> Recipe:  # noqa: ANN401
 
 def humanoid_v4(env: Any) -> Recipe:  # noqa: ANN401
     """Forward velocity of the centre of mass and ten times the weighted control cost."""
-    recipe = _humanoid(env)
+    recipe = _with_bonus_v4(_humanoid(env), env)
     bodies = tuple(Run(field) for field in ("cinert", "cvel", "qfrc_actuator", "cfrc_ext"))
     return replace(
         recipe,
         observation=(*recipe.observation, *bodies),
         cost=ControlCost(source=CONTROL, weight=env._ctrl_cost_weight, gain=10.0),
-        bonus=_bonus_v4(env),
     )
 
 
 def humanoid_v5(env: Any) -> Recipe:  # noqa: ANN401
     """Forward velocity and control cost, contact cost in both; the world is not observed."""
-    recipe = _humanoid(env)
+    recipe = _with_bonus_v5(_humanoid(env), float(env._healthy_reward))
     optional = (
         (env._include_cinert_in_observation, Run("cinert", 10)),
         (env._include_cvel_in_observation, Run("cvel", 6)),
@@ -360,7 +368,6 @@ def humanoid_v5(env: Any) -> Recipe:  # noqa: ANN401
         observation=(*recipe.observation, *(run for wanted, run in optional if wanted is True)),
         cost=ControlCost(source=CONTROL, weight=weight, divisor=weight),
         contact=ContactCost(env._contact_cost_weight, low=low, high=high),
-        bonus=(0.0, float(env._healthy_reward)),
     )
 
 

@@ -41,6 +41,7 @@ def random_actions(space, num_envs, rng, scale=1.0):
     if isinstance(space, gymnasium.spaces.Discrete):
         return rng.integers(0, space.n, num_envs)
     actions = scale * rng.uniform(space.low, space.high, (num_envs, *space.shape))
+    actions[rng.random(num_envs) < 0.2] = 0.0  # whose cost is -0.0
     return actions.astype(np.float32)
 
 
@@ -374,28 +375,16 @@ def test_squares_are_summed_in_the_order_of_numpy(values):
 def test_healthy_bounds_are_open_and_nan_breaks_them():
     positions = np.array([0.0, 0.5])
     velocities = np.array([0.0])
-    empty = np.zeros(1, np.int64)
-    physics = kernels.Physics(
-        step=0,
-        forward=0,
-        reset=0,
-        post_constraint=0,
-        model=0,
-        frame_skip=1,
-        data=empty,
-        positions=np.array([positions.ctypes.data]),
-        velocities=np.array([velocities.ctypes.data]),
-        controls=empty,
-        num_positions=2,
-        num_velocities=1,
-        num_controls=0,
-    )
-    health = kernels.Health(np.array([1, 2]), np.array([0.2, -inf]), np.array([1.0, inf]), True)
+    addresses = np.zeros(kernels.RUNS, np.int64)
+    addresses[kernels.POSITIONS] = positions.ctypes.data
+    addresses[kernels.VELOCITIES] = velocities.ctypes.data
+    physics = kernels.Physics(0, 0, 0, 0, 0, 1, num_positions=2, num_velocities=1, num_controls=0)
+    health = kernels.Health(np.array([1, 2]), np.array([[0.2, 1.0], [-inf, inf]]), True)
 
     def healthy(height, speed):
         positions[1] = height
         velocities[0] = speed
-        return kernels._is_healthy(health, physics, 0)
+        return kernels._is_healthy(health, physics, addresses)
 
     assert healthy(nextafter(0.2, 1.0), 0.0)
     assert not healthy(0.2, 0.0)
