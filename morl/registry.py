@@ -264,9 +264,11 @@ class Registry(Mapping[str, EntryT], Generic[EntryT]):
                 warnings.warn(f"{self.group}: {name} is skipped: {reason}", stacklevel=4)
 
     def _load(self, name: str, load: Callable[[], object]) -> None:
+        pending = dict(self._pending)
         try:
             load()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - one must not stop the rest
+            self._pending = pending  # no class came because the module failed: one report will do
             source = "" if self._loading is None else f" (from {self._loading})"
             self._broken[name] = f"{type(error).__name__}: {error}{source}"
 
