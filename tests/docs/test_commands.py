@@ -113,7 +113,10 @@ def test_the_commands_of_a_page_run_in_order(page: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in BLOCKS if runnable(page)])
-def test_a_session_prints_what_the_page_says(page: str) -> None:
+def test_a_session_prints_what_the_page_says(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     sessions = [block for block in runnable(page) if ">>>" in block.text]
     parser, runner = doctest.DocTestParser(), doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     names: dict[str, object] = {}
