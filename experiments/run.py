@@ -21,7 +21,13 @@ from typing import IO, Literal
 import numpy as np
 
 from morl import storage
-from morl.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
+from morl.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 from morl.envs import make_task
 from morl.evaluation import Evaluation, evaluate, evaluation_seeds, rollout
 from morl.experiments import measures
@@ -126,7 +132,7 @@ def run(config: RunConfig, *, say: Say | None = None) -> RunResult:
         except RunInterrupted as request:
             request.message = _how_to_resume(config, folder)
             raise
-        except (StorageError, CodeChangedError):
+        except (StorageError, CheckpointError, CodeChangedError):
             raise  # the folder is as good as it was: nothing failed but the attempt
         except Exception as error:
             raise session.failed(error) from error
