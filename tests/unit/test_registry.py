@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import levers
+import numpy as np
 import pytest
 from gymnasium.vector import VectorEnv
 
@@ -94,7 +96,7 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox
     before = set(sys.modules)
     yield Sandbox(tmp_path, monkeypatch)
     for name in set(sys.modules) - before:
-        if name.partition(".")[0] == "sandbox" or name.startswith("plug_"):
+        if name.partition(".")[0] == "sandbox" or name.startswith(("plug_", "morl_plugin_")):
             del sys.modules[name]
 
 
@@ -223,22 +225,33 @@ def test_threads_that_ask_at_once_all_see_everything(sandbox: Sandbox) -> None:
     assert seen == [["slow-v0"]] * 3
 
 
-@pytest.mark.usefixtures("sandbox")
 def test_the_example_plug_in_keeps_its_promise(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(PLUGIN / "src"))
     for value in ("morl_plugin_example", "morl_plugin_broken"):
         sandbox.plug_in(value, None, distribution="morl-plugin-example")
-    try:
-        with pytest.warns(UserWarning, match="morl_plugin_broken is skipped: ModuleNotFound"):
-            assert list(envs()) == ["plugin-arms-v0"]
-    finally:
-        sys.modules.pop("morl_plugin_example", None)
+    with pytest.warns(UserWarning, match="morl_plugin_broken is skipped: ModuleNotFound"):
+        assert list(envs()) == ["plugin-arms-v0"]
     entry = envs()["plugin-arms-v0"]
     assert entry.origin == "morl_plugin_example:Arms (morl-plugin-example)"
     assert entry.available() is None
     assert gymnasium.make("plugin-arms-v0").unwrapped.reset(seed=0)[0].shape == (1,)
+
+
+def test_the_agent_of_the_example_plug_in_learns(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(PLUGIN / "src"))
+    sandbox.plug_in("morl_plugin_agent", None, distribution="morl-plugin-example")
+    assert list(agents()) == ["plugin_each"]
+    entry = agents()["plugin_each"]
+    assert entry.origin == "morl_plugin_agent:Each (morl-plugin-example)"
+    agent = entry.make(levers.task(), entry.config(), total_steps=10, seed=0)
+    assert agent.learn(100) == {"train/tried": 4.0}
+    assert (agent.steps, agent.finished) == (10, True)
+    [best] = agent.solutions(np.array([[0.0, 1.0]]))  # the second lever pays thrift alone
+    assert best.policy.act(np.zeros((3, 2)), rng=np.random.default_rng(0)).tolist() == [1, 1, 1]
 
 
 # Looking up ----------------------------------------------------------------------------------
