@@ -258,6 +258,8 @@ class CMORL:
 
     def learn(self, steps: int) -> Metrics:
         """Learn for at least `steps` more steps, then offer what was found to the archive."""
+        if self.finished:
+            return self._progress()
         goal = min(self._steps + steps, self._total_steps)
         self._synchronise()
         readings: dict[str, float] = {}
@@ -354,7 +356,7 @@ class CMORL:
         distance = crowding_distance(self._archive.points, worst_is_boundary=False)
         members = self._archive.items
         used = [member.id in self._selected for member in members]
-        order = np.lexsort((-distance, used))
+        order = np.lexsort((-distance, np.array(used)))
         parents = [members[index] for index in order[: self._config.num_parents]]
         self._selected.update(parent.id for parent in parents)
         return parents

@@ -430,32 +430,40 @@ def started_returns(
         totals: (policy, objective), overwritten by the mean (zero where nothing started).
         counts: (policy,) int64, overwritten by the number of episodes.
     """
-    policies, times, envs, objectives = rewards.shape
-    episode = np.empty(objectives, np.float64)
+    policies, envs, objectives = rewards.shape[0], rewards.shape[2], rewards.shape[3]
     for p in range(policies):
         counts[p] = 0
         for j in range(objectives):
             totals[p, j] = 0.0
         for n in range(envs):
-            inside = started[p, n]
-            factor = 1.0
-            episode[:] = 0.0
-            for t in range(times):
-                if inside:
-                    for j in range(objectives):
-                        episode[j] += factor * rewards[p, t, n, j]
-                    factor *= discount
-                last = t == times - 1
-                if inside and (ended[p, t, n] or last):
-                    counts[p] += 1
-                    for j in range(objectives):
-                        if not ended[p, t, n]:
-                            episode[j] += factor * next_values[p, t, n, j]
-                        totals[p, j] += episode[j]
-                if ended[p, t, n]:
-                    inside = True
-                    factor = 1.0
-                    episode[:] = 0.0
+            counts[p] += _add_episodes(
+                rewards[p, :, n],
+                next_values[p, :, n],
+                ended[p, :, n],
+                started[p, n],
+                discount,
+                totals[p],
+            )
         for j in range(objectives):
             if counts[p] > 0:
                 totals[p, j] /= counts[p]
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _add_episodes(rewards, next_values, ended, started, discount, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Add the returns of one environment's episodes to `total`; return their number."""
+    times, objectives = rewards.shape
+    count, factor, inside = 0, 1.0, started
+    for t in range(times):
+        if inside:
+            for j in range(objectives):
+                total[j] += factor * rewards[t, j]
+            factor *= discount
+            if ended[t] or t == times - 1:
+                count += 1
+            if not ended[t] and t == times - 1:
+                for j in range(objectives):
+                    total[j] += factor * next_values[t, j]
+        if ended[t]:
+            inside, factor = True, 1.0
+    return count

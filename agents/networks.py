@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -78,7 +79,7 @@ class NetworkSpec:
     def _tower(self, name: str, outputs: int, *, output_gain: float) -> tuple[Block, ...]:
         sizes = (self.observation_size, *self.hidden, outputs)
         blocks: list[Block] = []
-        for layer, (rows, columns) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for layer, (rows, columns) in enumerate(pairwise(sizes)):
             gain = output_gain if layer == len(self.hidden) else float(np.sqrt(2.0))
             blocks.append(Block(f"{name}/{layer}/weight", (rows, columns), gain))
             blocks.append(Block(f"{name}/{layer}/bias", (columns,), 0.0))
@@ -182,8 +183,8 @@ class PopulationNetwork:
         split = 2 * (len(spec.hidden) + 1)
         self.actor = Tower(views[:split], gradients[:split])
         self.critic = Tower(views[split : 2 * split], gradients[split : 2 * split])
-        self.log_std = None if spec.discrete else views[-1]
-        self.log_std_gradient = None if spec.discrete else gradients[-1]
+        self.log_std = views[-1]  # the critic's last bias where the policy is categorical
+        self.log_std_gradient = gradients[-1]
 
     def views(self, flat: Array) -> list[Array]:
         """Blocks of an array laid out like `parameters`, each (policy, *shape)."""

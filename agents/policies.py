@@ -35,7 +35,8 @@ class NetworkPolicy:
 
     def act(self, observations: NDArray[Any], *, rng: np.random.Generator) -> NDArray[Any]:
         """Actions (env, *action) for observations (env, *observation)."""
-        return self.stack([self]).act(observations[None], rng=rng)[0]
+        actions: NDArray[Any] = self.stack([self]).act(observations[None], rng=rng)[0]
+        return actions
 
     @classmethod
     def stack(cls, policies: Sequence[NetworkPolicy]) -> StackedNetworkPolicy:
@@ -62,5 +63,5 @@ class StackedNetworkPolicy:
             normalise_observations(features, self._mean, self._scale)
         )
         if self._actions.discrete:
-            return outputs.argmax(axis=-1)
+            return np.asarray(outputs.argmax(axis=-1))
         return np.clip(outputs, self._actions.low, self._actions.high)

@@ -384,7 +384,8 @@ class PopulationPPO:
 def standardise(advantage: NDArray[np.float64]) -> NDArray[np.float64]:
     """Zero mean and unit deviation along the batch, for (policy, batch)."""
     centred = advantage - advantage.mean(axis=1, keepdims=True)
-    return centred / (centred.std(axis=1, keepdims=True) + 1e-8)
+    standard: NDArray[np.float64] = centred / (centred.std(axis=1, keepdims=True) + 1e-8)
+    return standard
 
 
 def _discount_weights(rollout: Rollout, discount: float) -> NDArray[np.float64]:

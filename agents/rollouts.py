@@ -41,14 +41,14 @@ class ActionAdapter:
         """Describe a space.
 
         Raises:
-            ValueError: for a space that is neither Discrete nor a one-dimensional Box.
+            TypeError: for a space that is neither Discrete nor a one-dimensional Box.
         """
         if isinstance(space, spaces.Discrete):
             return cls(discrete=True, size=int(space.n))
         if isinstance(space, spaces.Box) and len(space.shape) == 1:
             low, high = space.low.astype(np.float32), space.high.astype(np.float32)
             return cls(discrete=False, size=space.shape[0], low=low, high=high)
-        raise ValueError(
+        raise TypeError(
             f"{env_id}: this agent acts in Discrete and one-dimensional Box spaces, not in {space}"
         )
 
@@ -128,7 +128,7 @@ class Collector:
         self.actions = ActionAdapter.of(self._env.single_action_space, env_id=task.spec.id)
         space = self._env.single_observation_space
         if not isinstance(space, spaces.Box):
-            raise ValueError(f"{task.spec.id}: observations must be one Box, got {space}")
+            raise TypeError(f"{task.spec.id}: observations must be one Box, got {space}")
         self.observation_size = int(np.prod(space.shape))
         self._observations = np.zeros((*self._shape, self.observation_size), np.float32)
         self._started = np.ones(self._shape, np.bool_)
@@ -140,7 +140,7 @@ class Collector:
 
     def reset(self, seeds: Sequence[int]) -> None:
         """Begin all episodes anew, one seed a slot."""
-        observations, _ = self._env.reset(seed=list(seeds))
+        observations, _ = self._env.reset(seed=list(seeds))  # type: ignore[arg-type] # Gymnasium's batches take lists
         self._observations = self._grid(observations)
         self._started = np.ones(self._shape, np.bool_)
 

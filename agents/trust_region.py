@@ -98,15 +98,15 @@ def _try_active_set(
     room = 2.0 * max_kl - slack @ inverse @ slack
     if gain <= 1e-12 or room <= 0.0:
         return None
-    temperature = np.sqrt(gain / room)
-    multipliers = np.zeros(len(model.slack))
+    temperature = float(np.sqrt(gain / room))
+    multipliers: NDArray[np.float64] = np.zeros(len(model.slack))
     multipliers[active] = -inverse @ (temperature * slack + cross)
     if (multipliers < -1e-9).any():
         return None
     change = (model.cross + model.gram @ multipliers) / temperature
     if (model.slack + change < -1e-7).any():
         return None
-    return 1.0 / temperature, multipliers / temperature
+    return float(1.0 / temperature), multipliers / temperature
 
 
 def _recovery(model: QuadraticModel, *, max_kl: float) -> NDArray[np.float64]:
@@ -306,7 +306,7 @@ def _agreeable(
     before = np.where(others, np.minimum(slack, 0.0), 0.0).sum(axis=1)
     after = np.where(others, np.minimum(slack + changes, 0.0), 0.0).sum(axis=1)
     keeps = after >= before - 1e-3
-    return np.where(solved, keeps & (changes[rows, target] > 0.0), after > before)
+    return np.asarray(np.where(solved, keeps & (changes[rows, target] > 0.0), after > before))
 
 
 def conjugate_gradient(product: Callable[[Tensor], Tensor], right: Tensor, *, steps: int) -> Tensor:

@@ -1,16 +1,18 @@
 """The contracts, as checks that built-ins and plug-ins alike must pass.
 
 `check_env` tries out a batch of environments and reports on every promise of
-`morl.types.Task.make_vec`.
+`morl.types.Task.make_vec`; `check_agent` does so for an agent and `morl.types.Agent`.
 """
 
 from __future__ import annotations
 
 import importlib
 import random
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import gymnasium
@@ -19,8 +21,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
+from morl.checkpoint import load_checkpoint, save_checkpoint
 from morl.pareto import nondominated
-from morl.types import MorlError, Task
+from morl.types import Agent, MorlError, Task
 
 Batch = VectorEnv[Any, Any, Any]
 
@@ -506,3 +509,207 @@ class _EnvTrial:
     def throughput(self) -> str | None:
         assert self.trajectory is not None
         return f"{self.steps_per_second:,.0f} steps/s in a batch of {self.num_envs}"
+
+
+def check_agent(
+    make: Callable[..., Agent],
+    config: Any,  # noqa: ANN401 - each agent's own dataclass
+    task: Task,
+    *,
+    total_steps: int,
+    chunk: int | None = None,
+    seed: int = 0,
+) -> Report:
+    """Try out an agent's every promise on a small task.
+
+    Args:
+        make: ``make(task, config, *, total_steps, seed)``, as registered.
+        config: its settings; small ones, the agent is trained four times.
+        task: something to learn.
+        total_steps: budget of each training.
+        chunk: steps of each call of ``learn``, by default a quarter of the budget.
+        seed: root seed.
+
+    Returns:
+        A report; see `Report.raise_for_failures`.
+    """
+    trial = _AgentTrial(
+        lambda: make(task, config, total_steps=total_steps, seed=seed),
+        task,
+        total_steps=total_steps,
+        chunk=chunk or max(1, total_steps // 4),
+    )
+    started = time.perf_counter()
+    checks = tuple(_run(name, check) for name, check in trial.checks())
+    elapsed = time.perf_counter() - started
+    return Report(getattr(make, "__name__", str(make)), checks, trial.total_taken / elapsed)
+
+
+@dataclass
+class _Training:
+    """What one training left behind."""
+
+    agent: Agent
+    metrics: list[dict[str, float]]
+    steps: list[int]
+
+
+class _AgentTrial:
+    """The checks of `check_agent`; one training serves several of them."""
+
+    def __init__(
+        self, make: Callable[[], Agent], task: Task, *, total_steps: int, chunk: int
+    ) -> None:
+        self._make = make
+        self._task = task
+        self._total_steps = total_steps
+        self._chunk = chunk
+        self._whole: _Training | None = None
+        self.total_taken = 0
+
+    def checks(self) -> list[tuple[str, Callable[[], str | None]]]:
+        """Names and checks in the order to run them."""
+        return [
+            ("budget", self._budget),
+            ("metrics", self._metrics),
+            ("end", self._end),
+            ("same seed", self._same_seed),
+            ("restored twin", self._restored_twin),
+            ("global generators", self._global_generators),
+            ("solutions", self._solutions),
+            ("preferences", self._preferences),
+        ]
+
+    @property
+    def _reference(self) -> _Training:
+        if self._whole is None:
+            self._whole = self._train(self._make())
+        return self._whole
+
+    def _train(self, agent: Agent) -> _Training:
+        training = _Training(agent, [], [])
+        while not agent.finished:
+            training.metrics.append(dict(agent.learn(self._chunk)))
+            training.steps.append(agent.steps)
+            _require(
+                len(training.steps) < 2 or training.steps[-1] > training.steps[-2],
+                f"learn({self._chunk}) took no step at {agent.steps} although not finished",
+            )
+        self.total_taken += agent.steps
+        return training
+
+    def _budget(self) -> str:
+        fresh = self._make()
+        _require(fresh.steps == 0, f"a fresh agent has taken {fresh.steps} steps")
+        steps = self._reference.steps
+        _require(
+            steps[-1] <= self._total_steps, f"{steps[-1]} steps of a budget of {self._total_steps}"
+        )
+        gains = np.diff([0, *steps])[:-1]
+        _require(
+            (gains >= self._chunk).all(),
+            f"learn({self._chunk}) took {gains.min() if len(gains) else 0} steps before the end",
+        )
+        return f"{steps[-1]} of {self._total_steps} steps in {len(steps)} calls"
+
+    def _metrics(self) -> str:
+        for reading in self._reference.metrics:
+            for name, value in reading.items():
+                _require(isinstance(name, str), f"metric name {name!r} is not a string")
+                _require(np.isfinite(value), f"metric {name!r} is {value}")
+        return ", ".join(sorted(self._reference.metrics[-1]))
+
+    def _end(self) -> str:
+        agent = self._reference.agent
+        before = agent.steps
+        agent.learn(self._chunk)
+        _require(agent.steps == before, "a finished agent went on taking steps")
+        return "a finished agent stays where it is"
+
+    def _same_seed(self) -> str:
+        again = self._train(self._make())
+        _require_equal(again.metrics, self._reference.metrics, "metrics of two equal trainings")
+        _require_equal(
+            again.agent.state_dict(),
+            self._reference.agent.state_dict(),
+            "states of two equal trainings",
+        )
+        return "two trainings are equal bit for bit"
+
+    def _restored_twin(self) -> str:
+        original = self._make()
+        original.learn(self._chunk)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder)
+            save_checkpoint(path, original.state_dict(), step=original.steps, config_hash="check")
+            state = load_checkpoint(path, config_hash="check").state
+        twin = self._make()
+        twin.load_state_dict(state)
+        _require(twin.steps == original.steps, "a restored agent has another step count")
+        rest = self._train(twin)
+        skipped = len(self._reference.metrics) - len(rest.metrics)
+        _require_equal(
+            rest.metrics, self._reference.metrics[skipped:], "metrics after a restored checkpoint"
+        )
+        _require_equal(
+            rest.agent.state_dict(),
+            self._reference.agent.state_dict(),
+            "states after a restored checkpoint",
+        )
+        return "goes on bit for bit from a saved checkpoint"
+
+    def _global_generators(self) -> str:
+        before = (random.getstate(), _numpy_state())
+        self._make().learn(1)
+        _require((random.getstate(), _numpy_state()) == before, "drew from a global generator")
+        return "left alone"
+
+    def _solutions(self) -> str:
+        solutions = self._reference.agent.solutions()
+        _require(solutions, "a finished agent offers no solution")
+        batch = self._task.make_vec(3)
+        try:
+            observations, _ = batch.reset(seed=0)
+            for solution in solutions:
+                actions = solution.policy.act(observations, rng=np.random.default_rng(0))
+                _require(
+                    all(action in batch.single_action_space for action in actions),
+                    f"action {actions[0]} is not in {batch.single_action_space}",
+                )
+        finally:
+            batch.close()
+        return f"{len(solutions)} solutions act"
+
+    def _preferences(self) -> str:
+        wanted = np.eye(self._task.spec.num_objectives)
+        answers = self._reference.agent.solutions(wanted)
+        _require(len(answers) == len(wanted), f"{len(answers)} answers to {len(wanted)}")
+        for preference, answer in zip(wanted, answers, strict=True):
+            _require(
+                answer.preference is not None and np.array_equal(answer.preference, preference),
+                f"asked for {preference}, answered for {answer.preference}",
+            )
+        return f"one solution for each of {len(wanted)} preferences"
+
+
+def _require_equal(mine: Any, theirs: Any, what: str) -> None:  # noqa: ANN401 - nested states
+    place = _first_difference(mine, theirs, "")
+    _require(place is None, f"{what} differ at {place}")
+
+
+def _first_difference(mine: Any, theirs: Any, place: str) -> str | None:  # noqa: ANN401
+    """Where two nested states differ first, in any bit; None if nowhere."""
+    if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+        if mine.keys() != theirs.keys():
+            return f"{place} (keys {sorted(mine.keys() ^ theirs.keys())})"
+        places = (_first_difference(mine[key], theirs[key], f"{place}/{key}") for key in mine)
+        return next((found for found in places if found is not None), None)
+    if isinstance(mine, list | tuple) and isinstance(theirs, list | tuple):
+        if len(mine) != len(theirs):
+            return f"{place} (lengths {len(mine)} and {len(theirs)})"
+        pairs = enumerate(zip(mine, theirs, strict=True))
+        places = (_first_difference(a, b, f"{place}/{index}") for index, (a, b) in pairs)
+        return next((found for found in places if found is not None), None)
+    left, right = np.asarray(mine), np.asarray(theirs)
+    same = (left.shape, left.dtype, left.tobytes()) == (right.shape, right.dtype, right.tobytes())
+    return None if same else (place or "the top")

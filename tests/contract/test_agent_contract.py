@@ -1,0 +1,39 @@
+"""Every registered agent, built in or plugged in, keeps its contract on a small task."""
+
+from dataclasses import replace
+
+import pytest
+
+from morl.envs import make_task
+from morl.registry import AGENTS
+from morl.testing import check_agent
+
+SMALL = {
+    "c_morl": {"num_envs": 2, "rollout_steps": 12, "epochs": 2, "minibatch": 16, "num_parents": 2,
+               "selection_episodes": 1, "snapshot_interval": 2, "extension_updates": 3,
+               "hidden": (8,)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_agent_keeps_its_contract_with_discrete_actions(name: str) -> None:
+    entry = AGENTS[name]
+    config = replace(entry.config(), **SMALL.get(name, {}))
+    check_agent(entry.make, config, make_task("deep-sea-treasure-v0", horizon=20), total_steps=4000
+                ).raise_for_failures()  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", ["ipo", "cpo"])
+def test_c_morl_keeps_its_contract_with_continuous_actions(variant: str) -> None:
+    entry = AGENTS["c_morl"]
+    config = replace(entry.config(), **SMALL["c_morl"], variant=variant)
+    task = make_task("water-reservoir-v0", horizon=15)
+    check_agent(entry.make, config, task, total_steps=3000).raise_for_failures()
+
+
+@pytest.mark.parametrize("variant", ["ipo", "cpo"])
+def test_c_morl_keeps_its_contract_with_six_objectives(variant: str) -> None:
+    entry = AGENTS["c_morl"]
+    config = replace(entry.config(), **SMALL["c_morl"], variant=variant)
+    check_agent(entry.make, config, make_task("fruit-tree-v0"), total_steps=6000
+                ).raise_for_failures()  # fmt: skip
