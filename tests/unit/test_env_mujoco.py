@@ -418,3 +418,10 @@ def test_a_second_process_compiles_nothing():
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[0, 0]"
+
+
+def test_bare_physics_is_measured_on_the_states_of_a_batch(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(mujoco.time, "process_time", lambda: float(next(clock)))
+    rate = mujoco.bare_mj_step_rate("mo-reacher-v5", num_envs=3, steps=10)
+    assert rate == (3.0, 3.0)  # a tick a vector step of three environments
