@@ -145,7 +145,7 @@ def test_the_command_lists_environments_outside_the_checkout(installed: Installe
     done = installed.run("morl", "list", "envs")
     assert done.returncode == 0, done.stderr
     assert "minecart-v0" in done.stdout
-    assert "morl-suite" in done.stdout
+    assert "mo-gymnasium" in done.stdout
 
 
 def test_a_run_composes_its_configuration_outside_the_checkout(installed: Installed) -> None:
