@@ -93,6 +93,10 @@ def save_checkpoint(
         storage.atomic_write(building / _STATE, text)
         storage.atomic_write(building / _MANIFEST, _manifest(building, step, config_hash))
         _publish(building, path)
+    except storage.StorageError as error:
+        shutil.rmtree(building, ignore_errors=True)
+        message = str(error).replace(building.name, path.name)
+        raise storage.StorageError(message, path=path, needed=error.needed) from error
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise

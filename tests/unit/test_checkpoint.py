@@ -348,6 +348,7 @@ def test_whichever_call_meets_a_full_disk_a_valid_checkpoint_remains(
             except storage.StorageError as error:
                 message = str(error)
         assert ("disk is full: free some space" in message) == (disk.calls > fail_at)
+        assert ".tmp" not in message
         found = load_checkpoint(folder, config_hash="abc")
         assert found.step in (10, step)
         assert found.skipped == ()
