@@ -236,8 +236,7 @@ class Registry(Mapping[str, EntryT], Generic[EntryT]):
         known = sorted(self._entries)
         near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
         message = f"unknown {self.noun} {name!r}"
-        if near:
-            message += f", did you mean {' or '.join(repr(other) for other in near)}?"
+        message += f", did you mean {' or '.join(map(repr, near))}?" if near else "."
         message += f" Available: {', '.join(known) or 'none'}."
         if name in self._pending:
             message += f" {self._pending[name]} registers it without an entry point or a class."
