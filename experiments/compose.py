@@ -291,8 +291,10 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
     text = _first_line(cause)
     missing = re.search(r"Key '([^']+)' (?:is )?not in", text)
     if missing:
-        return unknown_key(key or missing[1], _known_keys(overrides, beside=key))
-    wrong = re.match(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text)
+        return unknown_key(key or missing[1], _known_keys(overrides))
+    wrong = re.match(
+        r"Value '(.*)' (?:of type '\w+' could not be converted to|is not a valid) (\w+)", text
+    )
     if wrong:
         return f"{key}: {wrong[1]!r} is not {_KINDS.get(wrong[2], wrong[2])}"
     return f"{key}: {text}" if key and key not in text else text
@@ -301,19 +303,16 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
 _KINDS = {
     "Integer": "a whole number",
     "Float": "a number",
-    "Boolean": "true or false",
+    "bool": "true or false",
 }
 
 
-def _known_keys(overrides: Sequence[str], *, beside: str) -> list[str]:
-    """Keys that would be right, of the same part of the configuration where there is one."""
+def _known_keys(overrides: Sequence[str]) -> list[str]:
+    """Keys that would be right, under the choices that the overrides make."""
     chosen = [word for word in overrides if word.split("=")[0] in GROUPS and "," not in word]
     GlobalHydra.instance().clear()
     with initialize_config_module(CONF, version_base="1.3"):
-        keys = list(_flat_keys(_plain(compose("config", overrides=chosen))))
-    part = beside.rpartition(".")[0]
-    siblings = [key for key in keys if part and key.startswith(f"{part}.")]
-    return siblings or keys
+        return list(_flat_keys(_plain(compose("config", overrides=chosen))))
 
 
 def _flat_keys(tree: Mapping[str, Any], prefix: str = "") -> Iterable[str]:

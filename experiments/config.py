@@ -269,10 +269,19 @@ def literal_choices(hint: Any) -> tuple[Any, ...]:  # noqa: ANN401 - any type
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """Say that there is no such key, and which one comes nearest."""
+    """Say that there is no such key, and which one comes nearest.
+
+    Last words are compared, those beside the key first: a forgotten "agent." is found as well.
+    """
     names = sorted(known)
-    near = nearest(key, names)
-    return f"unknown key {key!r}{near or '; there are: ' + ', '.join(names)}"
+    parent, _, leaf = key.rpartition(".")
+    beside = [name for name in names if name.rpartition(".")[0] == parent]
+    for group in (beside, names):
+        leaves = {name.rpartition(".")[2]: name for name in group}
+        near = difflib.get_close_matches(leaf, leaves, n=1)
+        if near:
+            return f"unknown key {key!r}, did you mean {leaves[near[0]]!r}?"
+    return f"unknown key {key!r}; there are: {', '.join(beside or names)}"
 
 
 def nearest(word: str, known: Iterable[Any]) -> str:
