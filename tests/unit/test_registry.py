@@ -270,7 +270,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_with_all() -> None:
     assert isinstance(caught.value, MorlError)
     assert isinstance(caught.value, KeyError)
     assert envs().get("minecrat-v0") is None
-    with pytest.raises(UnknownNameError, match=r"^unknown agent 'zz' Available: none\.$"):
+    with pytest.raises(UnknownNameError, match=r"^unknown agent 'zz'\. Available: none\.$"):
         agents()["zz"]
 
 
