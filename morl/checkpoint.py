@@ -87,8 +87,8 @@ def save_checkpoint(
     storage.check_free_space(folder, storage.arrays_size(arrays) + len(text))
     path = folder / f"step-{step:012d}"
     building = storage.temporary_name(folder)
-    storage.make_folder(building)
     try:
+        storage.make_folder(building)
         storage.write_arrays(building / _ARRAYS, arrays)
         storage.atomic_write(building / _STATE, text)
         storage.atomic_write(building / _MANIFEST, _manifest(building, step, config_hash))
