@@ -227,12 +227,12 @@ def test_a_reward_that_is_not_finite_names_environment_and_step():
 
 @pytest.mark.parametrize("count", [0, -1, 2.5, True, "4"])
 def test_a_batch_has_at_least_one_environment(count):
-    with pytest.raises(EnvArgumentError, match="countdown-v0.*at least 1"):
+    with pytest.raises(EnvArgumentError, match=r"countdown-v0.*at least 1"):
         Countdown(count)
 
 
 def test_a_horizon_is_positive():
-    with pytest.raises(EnvArgumentError, match="countdown-v0.*positive"):
+    with pytest.raises(EnvArgumentError, match=r"countdown-v0.*positive"):
         Countdown(1, max_episode_steps=0)
 
 
@@ -307,7 +307,7 @@ def test_an_environment_without_vector_rewards_is_refused_by_name():
         SerialEnv(1, lambda: Coins(reward_space=False), env_id="coins-v0")
     batch = SerialEnv(1, lambda: Coins(rewards=3), env_id="coins-v0")
     batch.reset(seed=0)
-    with pytest.raises(EnvArgumentError, match="coins-v0.*2 objectives"):
+    with pytest.raises(EnvArgumentError, match=r"coins-v0.*2 objectives"):
         batch.step([0])
 
 
