@@ -136,9 +136,11 @@ class ParetoArchive(Generic[T]):
         return bool((~apart.any(axis=1)).any())
 
     def _drop_most_crowded(self) -> int:
-        """Drop a member; of equally crowded ones the youngest. Returns its former index."""
+        """Drop a member; of equally crowded ones the youngest. Returns its former index.
+
+        The best of each objective are infinitely far from the others, so they stay.
+        """
         crowding = crowding_distance(self._points, worst_is_boundary=False)
-        crowding[self._points.argmax(axis=0)] = np.inf
         index = len(crowding) - 1 - int(np.argmin(crowding[::-1]))
         self._points = np.delete(self._points, index, axis=0)
         del self._items[index]

@@ -159,6 +159,14 @@ def test_an_objective_in_which_all_agree_adds_nothing():
     np.testing.assert_array_equal(crowding_distance(np.ones((4, 2))), np.zeros(4))
 
 
+def test_of_several_best_points_the_first_is_the_boundary_and_of_several_worst_the_last():
+    points = [[1.0, 1.0], [3.0, 2.0], [3.0, 3.0], [1.0, 4.0], [2.0, 6.0]]
+    best_only = crowding_distance(points, worst_is_boundary=False)
+
+    assert np.isinf(crowding_distance(points)).tolist() == [True, True, False, True, True]
+    assert np.isinf(best_only).tolist() == [False, True, False, False, True]
+
+
 def test_up_to_two_points_are_infinitely_far():
     assert crowding_distance([[1.0, 2.0]]).tolist() == [np.inf]
     assert crowding_distance([[1.0, 2.0], [2.0, 1.0]]).tolist() == [np.inf, np.inf]

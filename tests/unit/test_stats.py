@@ -112,10 +112,13 @@ def test_the_interval_of_an_interquartile_mean_agrees_with_rliable():
     assert (interval.confidence, interval.method) == (0.95, "percentile")
 
 
-def test_the_percentile_interval_of_two_runs_by_hand():
-    # The mean of two draws from {0, 1} is 0, 1/2 or 1 with chances 1/4, 1/2, 1/4.
-    wide = bootstrap([0.0, 1.0], mean, rng=generator(), confidence=0.6, num_resamples=4000)
-    narrow = bootstrap([0.0, 1.0], mean, rng=generator(), confidence=0.4, num_resamples=4000)
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_the_interval_of_two_runs_by_hand(method):
+    # The mean of two draws from {0, 1} is 0, 1/2 or 1 with chances 1/4, 1/2, 1/4: symmetric, so
+    # there is nothing to correct.
+    how = {"num_resamples": 4000, "method": method}
+    wide = bootstrap([0.0, 1.0], mean, rng=generator(), confidence=0.6, **how)
+    narrow = bootstrap([0.0, 1.0], mean, rng=generator(), confidence=0.4, **how)
 
     assert (wide.low, wide.estimate, wide.high) == (0.0, 0.5, 1.0)
     assert (narrow.low, narrow.high) == (0.5, 0.5)
@@ -152,6 +155,27 @@ def test_the_bias_corrected_interval_is_scipys():
     assert interval.method == "bca"
     # Skewed to the right: further from the mean above than below.
     assert interval.high - interval.estimate > 1.2 * (interval.estimate - interval.low)
+
+
+def test_leaving_a_run_out_keeps_the_weight_of_its_task():
+    tables = []
+
+    def watched(scores):
+        tables.append(scores)
+        return mean(scores)
+
+    scores = [[0.0, 10.0], [1.0, 11.0], [2.0, 12.0]]
+    bootstrap(scores, watched, rng=generator(), num_resamples=1, method="bca")
+
+    without_first_of_first_task, without_last_of_second_task = tables[-2][0], tables[-1][2]
+    assert np.sort(without_first_of_first_task, axis=0).T.tolist() == [
+        [1, 1, 1, 2, 2, 2],
+        [10, 10, 11, 11, 12, 12],
+    ]
+    assert np.sort(without_last_of_second_task, axis=0).T.tolist() == [
+        [0, 0, 1, 1, 2, 2],
+        [10, 10, 10, 11, 11, 11],
+    ]
 
 
 def test_the_acceleration_of_a_task_does_not_depend_on_tasks_without_noise():
