@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from morl import storage
 from morl.checkpoint import (
@@ -167,10 +168,20 @@ def agent_of(config: RunConfig, task: Task) -> Agent:
     agent = AGENTS[config.agent].make(
         task, config.agent_config, total_steps=config.steps, seed=config.seed
     )
+    _limit_threads(config.threads)
+    return agent
+
+
+def _limit_threads(threads: int) -> None:
+    """Bound the threads of BLAS, OpenMP and torch, as far as they are loaded.
+
+    Their products are small: a second thread costs more than it brings, and cores are better
+    spent on seeds.
+    """
+    threadpool_limits(limits=threads)
     torch = sys.modules.get("torch")
     if torch is not None:
-        torch.set_num_threads(config.threads)
-    return agent
+        torch.set_num_threads(threads)
 
 
 def final_evaluation(config: RunConfig, task: Task, solutions: Sequence[Solution]) -> Evaluation:
