@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from morl import indicators
+from morl import indicators, wfg
 from morl.indicators import (
     IndicatorError,
     cardinality,
@@ -183,6 +183,21 @@ def test_the_recursion_gives_up_at_its_budget():
     assert exact_hypervolume(points, budget=1000) is None
     assert exact_hypervolume(points, budget=10**9) == pytest.approx(volume(points), rel=1e-14)
     assert exact_hypervolume(points[:0], budget=0) == 0.0
+
+
+def test_the_recursion_compiles_where_no_folder_can_be_written_to(monkeypatch):
+    options = []
+
+    def njit(**given_options):
+        options.append(given_options)
+        if given_options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(wfg.numba, "njit", njit)
+
+    assert wfg._compiled(abs) is abs
+    assert options == [{"cache": True, "nogil": True}, {"nogil": True}]
 
 
 @pytest.mark.parametrize("num_objectives", [6, 9])
