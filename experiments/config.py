@@ -199,13 +199,26 @@ class RunConfig(RunSettings):
     def command(self) -> str:
         """The command line that makes this run, defaults left out."""
         default = RunConfig(agent=self.agent, env=EnvConfig(id=self.env.id)).record()
-        words = ["morl", "run", f"env={self.env.id}", f"agent={self.agent}", f"seed={self.seed}"]
-        usual = dict(_flat(default))
-        for key, value in _flat(self.record()):
-            if key in ("env.id", "agent.name", "seed") or usual.get(key, _ABSENT) == value:
-                continue
-            words.append(f"{key}={_word(value)}")
-        return shlex.join(words)
+        return command_of(self.record(), default)
+
+
+def command_of(record: Mapping[str, Any], default: Mapping[str, Any]) -> str:
+    """The command line behind a record.
+
+    Args:
+        record: result of `RunConfig.record`.
+        default: likewise; settings that are the same here are left out.
+    """
+    words = [
+        "morl", "run", f"env={record['env']['id']}", f"agent={record['agent']['name']}",
+        f"seed={record['seed']}",
+    ]  # fmt: skip
+    usual = dict(flat(default))
+    for key, value in flat(record):
+        if key in ("env.id", "agent.name", "seed") or usual.get(key, _ABSENT) == value:
+            continue
+        words.append(f"{key}={_word(value)}")
+    return shlex.join(words)
 
 
 _ABSENT = object()
@@ -331,10 +344,11 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - plain data
     return value
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested mappings with their path of keys ("agent.learning_rate")."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
