@@ -16,6 +16,7 @@ from typing import Any
 import mo_gymnasium  # noqa: F401 - registers its ids with Gymnasium
 import numpy as np
 
+from morl.pareto import nondominated
 from morl.registry import register_env
 from morl.types import EnvSpec, Front, KnownFront, Objective
 
@@ -112,7 +113,9 @@ def _treasure_front(discount: float, *, variant: str) -> Front:
     treasure = points[:, 0].astype(np.float32).astype(np.float64)
     steps = -points[:, 1]
     time = -steps if discount == 1.0 else -(1 - discount**steps) / (1 - discount)
-    return np.column_stack([treasure * discount ** (steps - 1), time])
+    front = np.column_stack([treasure * discount ** (steps - 1), time])
+    # Far treasures are not worth the dive to the very impatient.
+    return front[nondominated(front)]
 
 
 def _fruit_front(discount: float, *, depth: int) -> Front:
