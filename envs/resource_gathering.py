@@ -97,27 +97,25 @@ def _advance(
 ) -> None:
     rows, columns = cells.shape
     for i in range(actions.shape[0]):
-        row = observations[i, 0] + moves[actions[i], 0]
-        column = observations[i, 1] + moves[actions[i], 1]
-        if 0 <= row < rows and 0 <= column < columns:
-            observations[i, 0] = row
-            observations[i, 1] = column
-        rewards[i] = 0.0
-        terminated[i] = False
-        cell = cells[observations[i, 0], observations[i, 1]]
-        if cell == GOLD:
-            observations[i, 2] = 1
-        elif cell == GEM:
-            observations[i, 3] = 1
-        elif cell == ENEMY:
+        # Few branches: random walkers make them unpredictable.
+        row = min(max(observations[i, 0] + moves[actions[i], 0], 0), rows - 1)
+        column = min(max(observations[i, 1] + moves[actions[i], 1], 0), columns - 1)
+        cell = cells[row, column]
+        gold = observations[i, 2] | (cell == GOLD)
+        gem = observations[i, 3] | (cell == GEM)
+        home = cell == HOME
+        killed = False
+        if cell == ENEMY:
             killed = uniforms[i, cursors[i]] < DEATH
             cursors[i] += 1
-            terminated[i] = killed
-            rewards[i, 0] = -1.0 if killed else 0.0
-        elif cell == HOME:
-            terminated[i] = True
-            rewards[i, 1] = observations[i, 2]
-            rewards[i, 2] = observations[i, 3]
+        observations[i, 0] = row
+        observations[i, 1] = column
+        observations[i, 2] = gold
+        observations[i, 3] = gem
+        rewards[i, 0] = 0.0 - killed
+        rewards[i, 1] = gold * home
+        rewards[i, 2] = gem * home
+        terminated[i] = home | killed
 
 
 @njit(cache=True)

@@ -52,9 +52,27 @@ class NotResetError(MorlError, ResetNeeded):
 @njit(cache=True)
 def _outside(actions: NDArray[np.int64], count: int) -> int:
     """Index of the first action outside [0, count), or -1."""
-    for i in range(actions.shape[0]):
-        if actions[i] < 0 or actions[i] >= count:
-            return i
+    outside = False
+    for i in range(actions.shape[0]):  # without a way out, it becomes vector instructions
+        outside |= (actions[i] < 0) | (actions[i] >= count)
+    if outside:
+        for i in range(actions.shape[0]):
+            if actions[i] < 0 or actions[i] >= count:
+                return i
+    return -1
+
+
+@njit(cache=True)
+def _not_finite(rewards: NDArray[np.float64]) -> int:
+    """First row with a number that is not finite, or -1."""
+    numbers = rewards.reshape(-1)
+    bad = 0
+    for k in range(numbers.shape[0]):  # a sum of integers becomes vector instructions
+        bad += (numbers[k] - numbers[k]) != 0.0
+    if bad:
+        for i in range(rewards.shape[0]):
+            if not np.isfinite(rewards[i]).all():
+                return i
     return -1
 
 
@@ -73,19 +91,15 @@ def _close_step(
         How many ended (their indices open `finished`), and the first environment whose reward is
         not finite, or -1.
     """
-    count = 0
-    bad = -1
     for i in range(elapsed.shape[0]):
         elapsed[i] += 1
-        if elapsed[i] >= horizon:
-            truncated[i] = True
-        if terminated[i] or truncated[i]:
-            finished[count] = i
-            count += 1
-        for j in range(rewards.shape[1]):
-            if bad < 0 and not np.isfinite(rewards[i, j]):
-                bad = i
-    return count, bad
+        truncated[i] |= elapsed[i] >= horizon
+    count = 0
+    for i in range(elapsed.shape[0]):
+        # Written in any case: a branch that nobody can predict would cost more.
+        finished[count] = i
+        count += terminated[i] | truncated[i]
+    return count, _not_finite(rewards)
 
 
 class BatchedEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
