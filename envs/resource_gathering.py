@@ -6,6 +6,7 @@ Its declared front is wrong; `front` is exact.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -32,6 +33,26 @@ MOVES = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)], np.int64)
 
 HORIZON = 100
 """Registered step limit; far more than any undominated plan takes."""
+
+
+STATES = np.array(list(np.ndindex(SIZE, SIZE, 2, 2)), np.int32)
+"""Row, column, whether gold and gem are carried; states are counted in this order."""
+
+
+def _step(
+    state: Sequence[int] | NDArray[np.int32], move: NDArray[np.int64]
+) -> tuple[int, int, int, int]:
+    """Where a move leads from a state, if nobody kills."""
+    row = int(np.clip(state[0] + move[0], 0, SIZE - 1))
+    column = int(np.clip(state[1] + move[1], 0, SIZE - 1))
+    cell = MAP[row, column]
+    return row, column, int(state[2] or cell == GOLD), int(state[3] or cell == GEM)
+
+
+def _table() -> NDArray[np.int64]:
+    """Number of the next state for each state and action."""
+    numbers = {tuple(state): number for number, state in enumerate(STATES.tolist())}
+    return np.array([[numbers[_step(state, move)] for move in MOVES] for state in STATES])
 
 
 def front(discount: float) -> Front:
@@ -65,20 +86,16 @@ def _backed_up(
     state: tuple[int, ...], values: dict[tuple[int, ...], Front], discount: float
 ) -> Front:
     """Undominated returns of one step and then the plans in `values`."""
-    row, column, gold, gem = state
     candidates = []
-    for down, right in MOVES:
-        below = min(max(row + int(down), 0), SIZE - 1)
-        beside = min(max(column + int(right), 0), SIZE - 1)
-        cell = MAP[below, beside]
+    for move in MOVES:
+        after = _step(state, move)
+        cell = MAP[after[:2]]
         if cell == HOME:
-            candidates.append(np.array([[0.0, gold, gem]]))
-            continue
-        after = values[below, beside, int(gold or cell == GOLD), int(gem or cell == GEM)]
-        if cell == ENEMY:
-            candidates.append((1 - DEATH) * discount * after + [-DEATH, 0, 0])
+            candidates.append(np.array([[0.0, after[2], after[3]]]))
+        elif cell == ENEMY:
+            candidates.append((1 - DEATH) * discount * values[after] + [-DEATH, 0, 0])
         else:
-            candidates.append(discount * after)
+            candidates.append(discount * values[after])
     points = np.concatenate(candidates)
     points = points[nondominated(points, tolerance=1e-12)]
     return points[unique(points, tolerance=1e-12)]
@@ -87,44 +104,45 @@ def _backed_up(
 @njit(cache=True)
 def _advance(
     actions: NDArray[np.int64],
+    states: NDArray[np.int64],
+    table: NDArray[np.int64],
+    features: NDArray[np.int32],
     cells: NDArray[np.int8],
-    moves: NDArray[np.int64],
     uniforms: NDArray[np.float64],
     cursors: NDArray[np.int64],
     observations: NDArray[np.int32],
     rewards: NDArray[np.float64],
     terminated: NDArray[np.bool_],
 ) -> None:
-    rows, columns = cells.shape
     for i in range(actions.shape[0]):
-        # Few branches: random walkers make them unpredictable.
-        row = min(max(observations[i, 0] + moves[actions[i], 0], 0), rows - 1)
-        column = min(max(observations[i, 1] + moves[actions[i], 1], 0), columns - 1)
-        cell = cells[row, column]
-        gold = observations[i, 2] | (cell == GOLD)
-        gem = observations[i, 3] | (cell == GEM)
-        home = cell == HOME
+        state = table[states[i], actions[i]]
+        states[i] = state
+        cell = cells[state]
         killed = False
         if cell == ENEMY:
             killed = uniforms[i, cursors[i]] < DEATH
             cursors[i] += 1
-        observations[i, 0] = row
-        observations[i, 1] = column
-        observations[i, 2] = gold
-        observations[i, 3] = gem
+        for k in range(4):
+            observations[i, k] = features[state, k]
+        home = cell == HOME
         rewards[i, 0] = 0.0 - killed
-        rewards[i, 1] = gold * home
-        rewards[i, 2] = gem * home
+        rewards[i, 1] = features[state, 2] * home
+        rewards[i, 2] = features[state, 3] * home
         terminated[i] = home | killed
 
 
 @njit(cache=True)
-def _restart(indices: NDArray[np.int64], observations: NDArray[np.int32]) -> None:
+def _restart(
+    indices: NDArray[np.int64],
+    start: int,
+    states: NDArray[np.int64],
+    features: NDArray[np.int32],
+    observations: NDArray[np.int32],
+) -> None:
     for i in indices:
-        observations[i, 0] = START[0]
-        observations[i, 1] = START[1]
-        observations[i, 2] = 0
-        observations[i, 3] = 0
+        states[i] = start
+        for k in range(4):
+            observations[i, k] = features[start, k]
 
 
 class ResourceGatheringVectorEnv(BatchedEnv):
@@ -162,6 +180,10 @@ class ResourceGatheringVectorEnv(BatchedEnv):
             max_episode_steps=max_episode_steps,
             copy=copy,
         )
+        self._table = _table()
+        self._cells = MAP[STATES[:, 0], STATES[:, 1]]
+        self._start = STATES.tolist().index([*START, 0, 0])
+        self._states = np.zeros(self.num_envs, np.int64)
         self._random: RandomBlocks = RandomBlocks(
             self.num_envs, lambda rng, count: rng.random(count), per_step=1, block=64
         )
@@ -170,8 +192,10 @@ class ResourceGatheringVectorEnv(BatchedEnv):
         self._random.fill()
         _advance(
             actions,
-            MAP,
-            MOVES,
+            self._states,
+            self._table,
+            STATES,
+            self._cells,
             self._random.values,
             self._random.cursor,
             self._observations,
@@ -180,4 +204,4 @@ class ResourceGatheringVectorEnv(BatchedEnv):
         )
 
     def _restart(self, indices: NDArray[np.int64]) -> None:
-        _restart(indices, self._observations)
+        _restart(indices, self._start, self._states, STATES, self._observations)
