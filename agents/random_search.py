@@ -28,7 +28,8 @@ class Config:
     """Settings of random search.
 
     Attributes:
-        policies: drawn in each round.
+        policies: drawn in each round; fewer where ten rounds of the longest episodes would not
+            fit into the budget.
         episodes: played with each of them.
         capacity: most policies that are kept.
     """
@@ -137,10 +138,11 @@ class RandomSearch:
         self._rounds = 0
         capacity = max(config.capacity, task.spec.num_objectives)
         self._archive = ParetoArchive[Weights](task.spec.num_objectives, capacity=capacity)
-        self._batch = task.make_vec(config.policies * config.episodes)
+        self._policies = _policies_per_round(task, config, total_steps)
+        self._batch = task.make_vec(self._policies * config.episodes)
         features = int(np.prod(self._batch.single_observation_space.shape or ()))
         outputs, self._actions = _action_map(self._batch.single_action_space, task.spec.id)
-        self._shape = (config.policies, 1 + features, outputs)
+        self._shape = (self._policies, 1 + features, outputs)
 
     @property
     def steps(self) -> int:
@@ -159,7 +161,7 @@ class RandomSearch:
             self._play_round()
         return {
             "archive/size": float(len(self._archive)),
-            "train/policies": float(self._rounds * self._config.policies),
+            "train/policies": float(self._rounds * self._policies),
         }
 
     def solutions(self, preferences: Front | None = None) -> Sequence[Solution]:
@@ -213,7 +215,7 @@ class RandomSearch:
 
         Stops in mid-episode where the budget ends.
         """
-        policies, episodes = self._config.policies, self._config.episodes
+        policies, episodes = self._policies, self._config.episodes
         slots = policies * episodes
         seeds = stream(self._seed, "random_search/episodes", slots, start=self._rounds * slots)
         # Gymnasium's type leaves out what its environments accept: one seed for each of them.
@@ -244,6 +246,13 @@ class RandomSearch:
                 f"{self._task.spec.id}: a reward is not finite (seed {self._seed}, "
                 f"near step {self._steps})"
             )
+
+
+def _policies_per_round(task: Task, config: Config, total_steps: int) -> int:
+    if task.spec.horizon is None:
+        return config.policies
+    longest = config.episodes * task.spec.horizon
+    return max(1, min(config.policies, total_steps // (10 * longest)))
 
 
 def _outputs(weights: Weights, observations: NDArray[Any]) -> Weights:

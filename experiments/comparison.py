@@ -46,11 +46,13 @@ class Interval:
         value: mean over seeds, or the one value.
         margin: half the width of the 95 % interval, or None where nothing is known about it.
         basis: what the interval is over: "seeds" or "episodes".
+        count: runs that have a value.
     """
 
     value: float
     margin: float | None
     basis: str
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,12 @@ class Entry:
 
     @property
     def typical(self) -> Loaded:
-        """The run with the median hypervolume; the lower one of two in the middle."""
-        ordered = sorted(self.runs, key=lambda run: run.result.metrics["hypervolume"].value)
+        """The run with the median hypervolume; the lower one of two in the middle.
+
+        Runs without a policy are passed over where there are others.
+        """
+        found = [run for run in self.runs if len(run.result.arrays.returns)] or self.runs
+        ordered = sorted(found, key=lambda run: run.result.metrics["hypervolume"].value)
         return ordered[(len(ordered) - 1) // 2]
 
 
@@ -155,7 +161,7 @@ def interval_of(values: Sequence[float]) -> Interval:
     count = len(values)
     quantile = float(stdtrit(count - 1, (1.0 + CONFIDENCE) / 2.0))
     margin = quantile * float(np.std(values, ddof=1)) / np.sqrt(count)
-    return Interval(float(np.mean(values)), float(margin), "seeds")
+    return Interval(float(np.mean(values)), float(margin), "seeds", count)
 
 
 def _read(file: Path) -> Loaded | str:

@@ -214,7 +214,8 @@ def command_of(record: Mapping[str, Any], default: Mapping[str, Any]) -> str:
         f"seed={record['seed']}",
     ]  # fmt: skip
     usual = dict(flat(default))
-    for key, value in flat(record):
+    ordered = {"env": record["env"], "agent": record["agent"], **record}
+    for key, value in flat(ordered):
         if key in ("env.id", "agent.name", "seed") or usual.get(key, _ABSENT) == value:
             continue
         words.append(f"{key}={_word(value)}")

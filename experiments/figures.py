@@ -177,7 +177,7 @@ def _front_space(comparison: Comparison) -> go.Figure:
         f"{axis}axis": {"title": {"text": title}, "backgroundcolor": "#f6f7f9", "gridcolor": "#ddd"}
         for axis, title in zip("xyz", titles, strict=True)
     }
-    figure.update_layout(scene={**axes, "camera": {"eye": {"x": 1.5, "y": 1.5, "z": 0.9}}})
+    figure.update_layout(scene={**axes, "camera": {"eye": {"x": 1.3, "y": 1.3, "z": 0.8}}})
     return _styled(figure, height=560)
 
 
@@ -206,7 +206,7 @@ def _front_parallel(comparison: Comparison) -> go.Figure:
         )
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    return _styled(figure, top=60)
+    return _styled(figure, top=80)
 
 
 def _parallel_groups(comparison: Comparison) -> list[tuple[str, str, NDArray[np.float64]]]:
@@ -275,12 +275,13 @@ def mean_curve(entry: Entry, column: str) -> list[Row]:
     for steps, column_values in zip(grid.tolist(), values.T, strict=True):
         interval = interval_of(column_values.tolist())
         margin = interval.margin or 0.0
+        floor = 0.0 if column == "hypervolume" else -np.inf  # there is no negative volume
         rows.append(
             {
                 "label": entry.label,
                 "steps": steps,
                 "mean": interval.value,
-                "low": interval.value - margin,
+                "low": max(interval.value - margin, floor),
                 "high": interval.value + margin,
             }
         )
@@ -405,7 +406,9 @@ def means_and_errors(
     episodes = max(returns.shape[1], 2)
     means = returns.sum(axis=1) / max(returns.shape[1], 1)
     spread = ((returns - means[:, None]) ** 2).sum(axis=1) / (episodes - 1)
-    return means, np.sqrt(spread / episodes)
+    # A mean of equal numbers is not quite that number: no spread shall be none.
+    constant = (returns == returns[:, :1]).all(axis=1)
+    return means, np.where(constant, 0.0, np.sqrt(spread / episodes))
 
 
 def known_front(spec: EnvSpec) -> NDArray[np.float64] | None:
@@ -457,14 +460,18 @@ def _error_bars(errors: NDArray[np.float64]) -> dict[str, Any]:
     return {"type": "data", "array": errors.tolist(), "thickness": 0.8, "width": 0}
 
 
-def _styled(figure: go.Figure, *, height: int = 460, top: int = 20) -> go.Figure:
+def _styled(figure: go.Figure, *, height: int = 460, top: int = 30) -> go.Figure:
     figure.update_layout(
         template="plotly_white",
         height=height,
-        margin={"l": 70, "r": 20, "t": top, "b": 60},
+        margin={"l": 70, "r": 20, "t": top, "b": 110},
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0.0},
+        legend={
+            "orientation": "h", "yanchor": "bottom", "yref": "container", "y": 0.0, "x": 0.0,
+            "itemsizing": "constant",
+        },
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#b4bbc5", "activecolor": INK},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-    )
+    )  # fmt: skip
     return figure

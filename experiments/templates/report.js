@@ -2,8 +2,16 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
 
+  const config = {
+    displaylogo: false,
+    responsive: true,
+    // The page talks to nobody.
+    showSendToCloud: false,
+    plotlyServerURL: "",
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+  };
   for (const [id, figure] of Object.entries(data.figures)) {
-    Plotly.newPlot(id, figure.data, figure.layout, { displaylogo: false, responsive: true });
+    Plotly.newPlot(id, figure.data, figure.layout, config);
   }
 
   const shown = (value) => Number(value.toPrecision(6)).toString();
@@ -49,7 +57,7 @@
       const weights = weightsOf(sliders);
       const [policy, utility] = best(run.points, weights);
       explorer.querySelector(".choice").textContent =
-        `Policy ${policy} of ${run.points.length}, utility ${shown(utility)}`;
+        `Policy ${policy} of ${run.points.length}: utility ${shown(utility)}`;
       rows.forEach((row, axis) => {
         const values = run.points.map((point) => point[axis]);
         const low = Math.min(...values);
