@@ -96,6 +96,9 @@ class Config(PPOConfig):
         for name in ("beta", "initial_fraction"):
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
+        for name in ("learning_rate", "extension_learning_rate", "clip", "max_kl"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         positive = (
             "num_envs", "rollout_steps", "snapshot_interval", "selection_episodes", "num_parents",
             "extension_updates", "epochs", "minibatch", "archive_capacity",
@@ -204,12 +207,25 @@ class CMORL:
     @property
     def finished(self) -> bool:
         """Whether another update would exceed the budget."""
-        return self._steps + self._update_steps > self._total_steps
+        return not self._update_fits()
+
+    def _update_fits(self) -> bool:
+        return self._steps + self._update_steps <= self._total_steps
 
     @property
     def archive(self) -> ParetoArchive[Member]:
         """Nondominated policies by their mean returns on the agent's selection seeds."""
         return self._archive
+
+    @property
+    def learner(self) -> PopulationPPO:
+        """The policies in training."""
+        return self._learner
+
+    @property
+    def offspring(self) -> Offspring | None:
+        """Targets and constraints of stage two; None in stage one."""
+        return self._offspring
 
     @property
     def _num_policies(self) -> int:
@@ -258,17 +274,17 @@ class CMORL:
 
     def learn(self, steps: int) -> Metrics:
         """Learn for at least `steps` more steps, then offer what was found to the archive."""
-        if self.finished:
+        if not self._update_fits():
             return self._progress()
         goal = min(self._steps + steps, self._total_steps)
         self._synchronise()
         readings: dict[str, float] = {}
-        while self._steps < goal and not self.finished:
+        while self._steps < goal and self._update_fits():
             if self._offspring is None and self._steps >= self._initial_steps:
                 self._end_stage_one()
                 continue
-            readings = self._update()
-        if self.finished:
+            readings = self.update()
+        if not self._update_fits():
             self._snapshot()
         return {**readings, **self._progress()}
 
@@ -287,7 +303,12 @@ class CMORL:
         root = int(self._rng.integers(2**31))
         self._collector.reset(stream(root, "c_morl/episodes", slots))
 
-    def _update(self) -> dict[str, float]:
+    def update(self) -> dict[str, float]:
+        """Collect one rollout and improve every policy once; part of `learn`.
+
+        Returns:
+            Readings of the update.
+        """
         experience = self._collect()
         if self._offspring is None:
             readings = self._follow_preferences(experience)
@@ -296,13 +317,9 @@ class CMORL:
         self._updates += 1
         if self._updates % self._config.snapshot_interval == 0:
             self._snapshot()
-        if self._offspring is not None and self._offspring.updates >= self._round_length:
+        if self._offspring and self._offspring.updates >= self._config.extension_updates:
             self._begin_round()
         return {f"train/{name}": value for name, value in readings.items()}
-
-    @property
-    def _round_length(self) -> int:
-        return self._config.extension_updates
 
     def _collect(self) -> Experience:
         act = partial(self._learner.act, rng=self._rng)
@@ -325,9 +342,15 @@ class CMORL:
         self._begin_round()
 
     def _begin_round(self) -> None:
-        """Start from the parents anew: their parameters, fresh optimiser, own thresholds."""
         self._snapshot()
-        parents = self._select_parents()
+        self.extend_from(self._select_parents())
+
+    def extend_from(self, parents: Sequence[Member]) -> None:
+        """Begin a round of stage two; part of `learn`.
+
+        Each parent gets one offspring an objective, with the parent's parameters and normalisers
+        and a fresh optimiser.
+        """
         objectives = self._task.spec.num_objectives
         family = [parent for parent in parents for _ in range(objectives)]
         self._replace_collector(len(family))

@@ -19,7 +19,7 @@ SMALL = {
 def test_agent_keeps_its_contract_with_discrete_actions(name: str) -> None:
     entry = AGENTS[name]
     config = replace(entry.config(), **SMALL.get(name, {}))
-    check_agent(entry.make, config, make_task("deep-sea-treasure-v0", horizon=20), total_steps=4000
+    check_agent(entry.make, config, make_task("deep-sea-treasure-v0", horizon=20), total_steps=2000
                 ).raise_for_failures()  # fmt: skip
 
 
@@ -28,12 +28,12 @@ def test_c_morl_keeps_its_contract_with_continuous_actions(variant: str) -> None
     entry = AGENTS["c_morl"]
     config = replace(entry.config(), **SMALL["c_morl"], variant=variant)
     task = make_task("water-reservoir-v0", horizon=15)
-    check_agent(entry.make, config, task, total_steps=3000).raise_for_failures()
+    check_agent(entry.make, config, task, total_steps=900).raise_for_failures()
 
 
 @pytest.mark.parametrize("variant", ["ipo", "cpo"])
 def test_c_morl_keeps_its_contract_with_six_objectives(variant: str) -> None:
     entry = AGENTS["c_morl"]
     config = replace(entry.config(), **SMALL["c_morl"], variant=variant)
-    check_agent(entry.make, config, make_task("fruit-tree-v0"), total_steps=6000
+    check_agent(entry.make, config, make_task("fruit-tree-v0"), total_steps=2400
                 ).raise_for_failures()  # fmt: skip

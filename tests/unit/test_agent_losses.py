@@ -11,8 +11,7 @@ from morl.agents import losses
 def test_clipped_surrogate_is_pessimistic():
     log_ratio = torch.log(torch.tensor([[2.0, 2.0, 0.5, 0.5]]))
     advantage = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
-    # min(2, 1.2), min(-2, -1.2), min(.5, .8), min(-.5, -.8)
-    expected = (1.2 - 2.0 + 0.5 - 0.8) / 4
+    expected = (1.2 - 2.0 + 0.5 - 0.8) / 4  # the lower of clipped and unclipped, four times
     assert losses.clipped_surrogate(log_ratio, advantage, clip=0.2).item() == pytest.approx(
         expected
     )
