@@ -180,7 +180,10 @@ class Policy(Protocol):
     then acts for many policies in one call.
     """
 
-    deterministic: bool
+    @property
+    def deterministic(self) -> bool:
+        """Whether equal observations always get equal actions."""
+        ...
 
     def act(self, observations: NDArray[Any], *, rng: np.random.Generator) -> NDArray[Any]:
         """Choose actions.
