@@ -21,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("packaging")
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = Path(__file__).parent / "plugin_example"
 LINKED = ("envs", "agents", "hpo", "experiments", "conf")
-SOURCE_SUFFIXES = {".py", ".yaml", ".npy", ".npz", ".json", ".csv", ".typed"}
+CACHES = {".pyc", ".nbi", ".nbc"}
 NOT_SOURCE = ignore_patterns(
     ".git", ".venv*", "build", "dist", "runs", "outputs", "multirun", "*.egg-info", "__pycache__",
     ".*_cache", ".hypothesis", "*.nbi", "*.nbc",
@@ -93,17 +93,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
 
 def sources() -> set[str]:
     """Every code and data file of the suite, named as the wheel should name it."""
-    found = {f"morl/{path.name}" for path in (ROOT / "morl").iterdir() if path.is_file()}
+    files = [path for path in (ROOT / "morl").iterdir() if path.is_file()]
     for folder in ("morl/data", *LINKED):
-        prefix = "" if folder.startswith("morl/") else "morl/"
-        found |= {f"{prefix}{p.relative_to(ROOT)}" for p in (ROOT / folder).rglob("*")}
-    # Result files of published runs stay in the repository; `bench` is a tool of the checkout.
-    left_out = ("morl/experiments/results/",)
-    return {
-        name
-        for name in found
-        if Path(name).suffix in SOURCE_SUFFIXES and not name.startswith(left_out)
-    }
+        files += [path for path in (ROOT / folder).rglob("*") if path.is_file()]
+    names = {f"morl/{path.relative_to(ROOT)}".replace("morl/morl/", "morl/") for path in files
+             if path.suffix not in CACHES}  # fmt: skip
+    # Result files of published runs stay in the repository.
+    return {name for name in names if not name.startswith("morl/experiments/results/")}
 
 
 def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
