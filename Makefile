@@ -11,6 +11,10 @@ BIN := $(VENV)/bin
 LOCK_STAMP := $(VENV)/.stamp-lock
 INSTALL_STAMP := $(VENV)/.stamp-package
 LOCK_VENV := build/lock-venv
+# What speed is measured against, in an environment of its own: it pins a package that has to be
+# compiled (needs a C compiler and the headers of GMP, on Debian libgmp-dev).
+INCUMBENT := build/incumbent
+INCUMBENT_PACKAGES := morl-baselines==1.3.0 mujoco==3.14.0
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Small matrices: a second thread a process costs more than it brings.
@@ -18,11 +22,11 @@ RUN_ENV := OMP_NUM_THREADS=1 MPLBACKEND=Agg
 PYTEST := $(RUN_ENV) $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint test test-slow check learning bench docs lock clean
+.PHONY: help install demo lint test test-slow check learning bench bench-incumbent docs lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
-		awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+		awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 install: $(INSTALL_STAMP)  ## make the virtual environment from the lock (once)
 
@@ -62,7 +66,16 @@ learning: $(INSTALL_STAMP)  ## the runs behind the published figures, hours
 	$(RUN_ENV) $(BIN)/python -m morl.experiments.bench.learning --output experiments/results
 
 bench: $(INSTALL_STAMP)  ## speed, as ratios against the incumbent in the same run
-	$(RUN_ENV) $(BIN)/python -m morl.experiments.bench
+	$(RUN_ENV) $(BIN)/python -m morl.experiments.bench \
+		$(if $(wildcard $(INCUMBENT)/.stamp),--incumbent $(INCUMBENT)/bin/python)
+
+bench-incumbent: $(INCUMBENT)/.stamp  ## install morl-baselines for `make bench` to compare with
+
+$(INCUMBENT)/.stamp:
+	$(PYTHON) -m venv $(INCUMBENT)
+	$(INCUMBENT)/bin/python -m pip install --quiet torch==$(TORCH)
+	$(INCUMBENT)/bin/python -m pip install --quiet $(INCUMBENT_PACKAGES)
+	@touch $@
 
 docs: $(INSTALL_STAMP)  ## build the documentation, warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs

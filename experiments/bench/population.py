@@ -58,7 +58,7 @@ class Module(nn.Module):
         action_mean = self.actor_mean(observations)
         action_logstd = self.actor_logstd.expand_as(action_mean)
         action_std = torch.exp(action_logstd)
-        probs = Normal(action_mean, action_std)
+        probs: Any = Normal(action_mean, action_std)
         if action is None:
             action = probs.sample()
         return (
