@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from morl.experiments.config import RunConfig, RunSettings
-from morl.experiments.fingerprint import code_version
+from morl.experiments.fingerprint import code_version, distribution_of
 from morl.experiments.interrupts import RunInterrupted
-from morl.registry import AGENTS, ENVS
+from morl.registry import AGENTS, DISTRIBUTION, ENVS
 from morl.result import RunResult
 from morl.types import MorlError
 
@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_report)
 
     evaluate = commands.add_parser("evaluate", help="recompute a result from what is stored")
-    evaluate.add_argument("runs", nargs="+", type=Path, help="folders of runs")
+    evaluate.add_argument("runs", nargs="+", type=Path, help="folders of runs, or of those")
     evaluate.add_argument(
         "--rerun", action="store_true", help="also play the episodes again, from the checkpoint"
     )
@@ -265,11 +265,17 @@ def _env_rows() -> list[tuple[str, ...]]:
                 f"{spec.num_objectives}: {', '.join(spec.objective_names)}",
                 "-" if spec.horizon is None else str(spec.horizon),
                 f"{spec.discount:g}",
-                spec.package,
+                _maker(entry.origin, spec.package),
                 "yes" if missing is None else missing.partition("needs ")[2] or missing,
             )
         )
     return rows
+
+
+def _maker(origin: str, package: str) -> str:
+    """Who made an environment: the plug-in that registers it, or the package of its dynamics."""
+    plug_in = distribution_of(origin)
+    return package if plug_in in (None, DISTRIBUTION) else f"{plug_in}"
 
 
 def _agent_rows() -> list[tuple[str, ...]]:
@@ -298,11 +304,16 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from morl.experiments.comparison import result_files
     from morl.experiments.evaluate import verify
 
     codes = [0]
-    for folder in options.runs:
-        verdict = verify(folder, rerun=options.rerun)
+    for path in result_files(options.runs):
+        try:
+            verdict = verify(path.parent, rerun=options.rerun)
+        except MorlError as error:  # the others are looked at all the same
+            codes.append(_explain(error))
+            continue
         print(verdict)
         codes.append(0 if verdict.passed else 1)
     return max(codes)

@@ -114,12 +114,25 @@ class Comparison:
 
 
 def find_results(paths: Iterable[Path]) -> tuple[list[Loaded], list[tuple[Path, str]]]:
-    """Read every result in some folders.
-
-    Runs that were moved aside are left out, unless they are named.
+    """Read every result in some folders, see `result_files`.
 
     Returns:
         The results, by path, and what could not be read with the reason.
+
+    Raises:
+        StorageError: a path that does not exist, or no result in all of them.
+    """
+    files = result_files(paths)
+    read = {file: _read(file) for file in files}
+    loaded = [found for found in read.values() if isinstance(found, Loaded)]
+    unreadable = [(file, found) for file, found in read.items() if isinstance(found, str)]
+    return loaded, unreadable
+
+
+def result_files(paths: Iterable[Path]) -> list[Path]:
+    """Every ``result.json`` in some folders, each once.
+
+    Runs that were moved aside are left out, unless they are named.
 
     Raises:
         StorageError: a path that does not exist, or no result in all of them.
@@ -128,16 +141,13 @@ def find_results(paths: Iterable[Path]) -> tuple[list[Loaded], list[tuple[Path, 
     for path in paths:
         if not path.exists():
             raise StorageError(f"{path}: there is no such file or folder", path=path)
-        files |= dict.fromkeys([path] if path.is_file() else _result_files(path))
+        files |= dict.fromkeys([path] if path.is_file() else _files_in(path))
     if not files:
         raise StorageError(
             f"no results in {', '.join(map(str, paths))}; make one: morl run experiment=demo",
             path=Path(),
         )
-    read = {file: _read(file) for file in files}
-    loaded = [found for found in read.values() if isinstance(found, Loaded)]
-    unreadable = [(file, found) for file, found in read.items() if isinstance(found, str)]
-    return loaded, unreadable
+    return list(files)
 
 
 def compare(loaded: Sequence[Loaded]) -> list[Comparison]:
@@ -172,7 +182,7 @@ def _read(file: Path) -> Loaded | str:
         return str(error)
 
 
-def _result_files(folder: Path) -> list[Path]:
+def _files_in(folder: Path) -> list[Path]:
     return sorted(
         file
         for file in folder.rglob(RESULT_FILE)

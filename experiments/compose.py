@@ -44,6 +44,7 @@ GROUPS = ("env", "agent", "experiment")
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 _FREE_KEYS = "env.kwargs."
 _WHOLE_NUMBERS = frozenset({"seed", "steps", "sync_every", "eval_every"})
+_POWER_OF_TEN = re.compile(r"\b\d+(\.\d)?[eE]\+?\d+\b")
 _PRIMITIVES = (int, float, bool, str, bytes, Any)
 
 
@@ -221,9 +222,9 @@ def _prepare(word: str) -> str:
         _check_choice(key, override)
     if key.startswith(_FREE_KEYS) and not word.startswith(("+", "~")):
         return f"++{word}"
-    value = override.value() if not override.is_sweep_override() else None
-    if key in _WHOLE_NUMBERS and isinstance(value, float) and value.is_integer():
-        return f"{key}={int(value)}"
+    if key in _WHOLE_NUMBERS:
+        name, equals, values = word.partition("=")
+        return name + equals + _POWER_OF_TEN.sub(lambda found: str(int(float(found[0]))), values)
     return word
 
 

@@ -18,6 +18,12 @@ def code_version() -> str:
     return distribution_version(DISTRIBUTION) or "unknown"
 
 
+def distribution_of(origin: str) -> str | None:
+    """The distribution that a registry's origin names in brackets ("module:Name (here)")."""
+    _, bracket, name = origin.removesuffix(")").rpartition(" (")
+    return name if bracket else None
+
+
 def fingerprint() -> dict[str, str]:
     """Hash of each source file, and version of each package, that can change a result."""
     root = Path(__file__).parents[1]

@@ -33,7 +33,13 @@ from morl.envs import make_task
 from morl.evaluation import Evaluation, evaluate, evaluation_seeds, rollout
 from morl.experiments import measures
 from morl.experiments.config import RunConfig
-from morl.experiments.fingerprint import changes, code_version, fingerprint, peak_rss_mb
+from morl.experiments.fingerprint import (
+    changes,
+    code_version,
+    distribution_of,
+    fingerprint,
+    peak_rss_mb,
+)
 from morl.experiments.interrupts import Interrupts, RunInterrupted
 from morl.experiments.progress import Progress
 from morl.pareto import unique
@@ -125,7 +131,7 @@ def run(config: RunConfig, *, say: Say | None = None) -> RunResult:
         if done is not None:
             say(f"{folder}: this run is done already")
             return done
-        agent = agent_of(config, task)
+        agent = _fresh_agent(config, task)
         storage.make_folder(folder)
         session = _Session(config, task, folder, interrupts, say)
         try:
@@ -182,6 +188,18 @@ def _limit_threads(threads: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)
+
+
+def _fresh_agent(config: RunConfig, task: Task) -> Agent:
+    """`agent_of`, whatever goes wrong in an environment or an agent of others."""
+    try:
+        return agent_of(config, task)
+    except MorlError:
+        raise
+    except Exception as error:
+        raise RunFailedError(
+            f"{task.spec.id}, agent {config.agent}: cannot be made: {type(error).__name__}: {error}"
+        ) from error
 
 
 def final_evaluation(config: RunConfig, task: Task, solutions: Sequence[Solution]) -> Evaluation:
@@ -511,8 +529,8 @@ def _columns(curve: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...
 
 def _version(origin: str) -> str:
     """Version of the distribution that an origin names in brackets."""
-    _, bracket, name = origin.removesuffix(")").rpartition(" (")
-    return (distribution_version(name) if bracket else None) or "unknown"
+    name = distribution_of(origin)
+    return (None if name is None else distribution_version(name)) or "unknown"
 
 
 def _resumed(folder: Path, checkpoint: Checkpoint) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import levers
 import pytest
 from omegaconf import OmegaConf
 
+from morl.agents.random_search import RandomSearch
 from morl.experiments import cli, compose
 from morl.experiments.config import ConfigError, RunConfig, make_settings
 from morl.registry import AGENTS, ENVS
@@ -92,6 +94,40 @@ def test_a_multirun_goes_on_after_a_failure_and_reports_it(morl: Morl, tmp_path:
     assert code == 1
     assert "NonFiniteError" in err
     assert sorted(result.status[:6] for result in results(tmp_path)) == ["comple", "failed"]
+
+
+def test_an_interrupted_multirun_stops_and_says_how_to_go_on(
+    morl: Morl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learn(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(RandomSearch, "learn", learn)
+    code, _, err = morl("run", "-m", *SHORT, "seed=0,1")
+    assert code == 143
+    assert "nothing was to be saved yet" in err
+    assert "seed=0" in err.splitlines()[-1]
+    assert results(tmp_path) == []
+
+
+def test_numbers_of_steps_may_be_written_as_powers_of_ten() -> None:
+    assert compose.prepare(["steps=1e5,2.5e6,300", "seed=3"]) == [
+        "steps=100000,2500000,300",
+        "seed=3",
+    ]
+    assert compose.prepare(["agent.learning_rate=1e5"]) == ["agent.learning_rate=1e5"]
+
+
+def test_an_environment_that_cannot_be_made_is_named(
+    morl: Morl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no display")
+
+    monkeypatch.setattr(levers.Levers, "__init__", fail)
+    code, _, err = morl("run", *SHORT)
+    assert code == 1
+    assert "levers-v0, agent random_search: cannot be made: RuntimeError: no display" in err
 
 
 def test_overrides_reach_the_run(morl: Morl, tmp_path: Path) -> None:
@@ -274,6 +310,8 @@ def test_environments_and_agents_are_listed_with_their_origin(morl: Morl) -> Non
     assert code == 0
     assert out.split()[:6] == ["id", "objectives", "horizon", "discount", "from", "available"]
     (line,) = [line for line in out.splitlines() if line.startswith("levers-v0")]
+    assert cli._maker("their.module:Env (their-envs)", "morl-suite") == "their-envs"
+    assert cli._maker("morl.envs.minecart (morl-suite)", "mo-gymnasium") == "mo-gymnasium"
     assert line.split() == ["levers-v0", "2:", "speed,", "thrift", "20", "0.9", "morl-suite", "yes"]
     code, out, _ = morl("list", "agents")
     assert code == 0
@@ -365,6 +403,18 @@ def test_an_altered_indicator_is_found(morl: Morl, tmp_path: Path) -> None:
     assert "hypervolume" in line
     assert "stored" in line
     assert "recomputed" in line
+
+
+def test_all_results_of_a_folder_are_verified_whatever_the_first_says(
+    morl: Morl, tmp_path: Path
+) -> None:
+    morl("run", "-m", *SHORT, "seed=0,1")
+    first, second = sorted(tmp_path.rglob("result.json"))
+    (first.parent / "front.npz").write_bytes(b"junk")
+    code, out, err = morl("evaluate", "runs")
+    assert code == 1
+    assert "front.npz" in err
+    assert out.splitlines()[-1] == f"{second.parent.relative_to(tmp_path)}: as stored"
 
 
 def test_altered_episodes_are_found(morl: Morl, tmp_path: Path) -> None:
