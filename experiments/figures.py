@@ -96,7 +96,7 @@ def front_paper(comparison: Comparison) -> tuple[Figure, list[Row]]:
         axes.set_xlabel(names[across])
         axes.set_ylabel(names[up])
         axes.grid(visible=True, alpha=0.3)
-    figure.axes[0].legend(fontsize=8, frameon=False)
+    _paper_legend(figure)
     return figure, front_rows(comparison)
 
 
@@ -236,7 +236,7 @@ def _paper_parallel(comparison: Comparison) -> Figure:
     titles = [_paper_text(title) for title in axis_titles(comparison.spec)]
     axes.set_xticks(list(places), titles, fontsize=8)
     axes.set_yticks([0.0, 1.0], ["worst shown", "best shown"], fontsize=8)
-    axes.legend(fontsize=8, frameon=False)
+    _paper_legend(figure)
     return figure
 
 
@@ -336,11 +336,13 @@ def curve_paper(comparison: Comparison, column: str, title: str) -> tuple[Figure
     for name, level in reference_levels(comparison.spec, column).items():
         axes.axhline(level, color=KNOWN, linestyle=":", linewidth=1.0)
         where = axes.get_yaxis_transform()
-        axes.text(0.0, level, _paper_text(name), fontsize=7, color=KNOWN, transform=where)
+        axes.text(
+            0.01, level, _paper_text(name), fontsize=7, color=KNOWN, transform=where, va="bottom"
+        )
     axes.set_xlabel("environment steps")
     axes.set_ylabel(title)
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize=8, frameon=False)
+    _paper_legend(figure)
     return figure, curve_rows(comparison, column)
 
 
@@ -431,6 +433,15 @@ def is_typical(comparison: Comparison, result: RunResult) -> bool:
 
 def _escaped_titles(spec: EnvSpec) -> list[str]:
     return [html.escape(title) for title in axis_titles(spec)]
+
+
+def _paper_legend(figure: Figure) -> None:
+    """A legend above the axes, where it hides nothing."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    columns = max(1, int(figure.get_figwidth() / 2.3))
+    figure.legend(
+        handles, labels, loc="outside upper left", ncols=columns, fontsize=8, frameon=False
+    )
 
 
 def _paper_text(text: str) -> str:
