@@ -29,6 +29,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6
 KNOWN = "#767676"
 INK = "#1c2430"
 GRID_POINTS = 101
+CAMERA = {"eye": {"x": 1.45, "y": 1.45, "z": 0.85}, "center": {"x": 0, "y": 0, "z": -0.12}}
 CHOSEN = "chosen by the slider"
 """Name of the trace that the page moves."""
 
@@ -177,8 +178,9 @@ def _front_space(comparison: Comparison) -> go.Figure:
         f"{axis}axis": {"title": {"text": title}, "backgroundcolor": "#f6f7f9", "gridcolor": "#ddd"}
         for axis, title in zip("xyz", titles, strict=True)
     }
-    figure.update_layout(scene={**axes, "camera": {"eye": {"x": 1.3, "y": 1.3, "z": 0.8}}})
-    return _styled(figure, height=560)
+    figure.update_layout(scene={**axes, "camera": CAMERA})
+    _styled(figure, height=580)
+    return figure.update_layout(margin={"l": 0, "r": 0, "b": 70})
 
 
 def _front_parallel(comparison: Comparison) -> go.Figure:
