@@ -259,17 +259,17 @@ def test_the_agent_of_the_example_plug_in_learns(
 
 @pytest.mark.usefixtures("sandbox")
 def test_an_unknown_name_is_answered_with_the_nearest_and_with_all() -> None:
-    for name in ("minecart-v0", "fruit-tree-v0"):
+    for name in ("handcart-v0", "apple-tree-v0"):
         register_env(name, spec=spec(name), entry_point="nowhere:Env")
     with pytest.raises(UnknownNameError) as caught:
-        envs()["minecrat-v0"]
+        envs()["handcrat-v0"]
     assert str(caught.value) == (
-        "unknown environment 'minecrat-v0', did you mean 'minecart-v0'? "
-        "Available: fruit-tree-v0, minecart-v0."
+        "unknown environment 'handcrat-v0', did you mean 'handcart-v0'? "
+        "Available: apple-tree-v0, handcart-v0."
     )
     assert isinstance(caught.value, MorlError)
     assert isinstance(caught.value, KeyError)
-    assert envs().get("minecrat-v0") is None
+    assert envs().get("handcrat-v0") is None
     with pytest.raises(UnknownNameError, match=r"^unknown agent 'zz'\. Available: none\.$"):
         agents()["zz"]
 
