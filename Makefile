@@ -63,19 +63,13 @@ test-slow: $(INSTALL_STAMP)  ## also what trains or measures
 check: lint test  ## what CI runs
 
 learning: $(INSTALL_STAMP)  ## the runs behind the published figures, hours
-	$(RUN_ENV) $(BIN)/python -m morl.experiments.bench.learning --output experiments/results
+	$(RUN_ENV) $(BIN)/python -m morl.experiments.bench.learning
 
-bench: $(INSTALL_STAMP)  ## speed, as ratios against the incumbent in the same run
-	$(RUN_ENV) $(BIN)/python -m morl.experiments.bench \
-		$(if $(wildcard $(INCUMBENT)/.stamp),--incumbent $(INCUMBENT)/bin/python)
-
-bench-incumbent: $(INCUMBENT)/.stamp  ## install morl-baselines for `make bench` to compare with
-
-$(INCUMBENT)/.stamp:
-	$(PYTHON) -m venv $(INCUMBENT)
-	$(INCUMBENT)/bin/python -m pip install --quiet torch==$(TORCH)
-	$(INCUMBENT)/bin/python -m pip install --quiet $(INCUMBENT_PACKAGES)
-	@touch $@
+# INCUMBENT=PYTHON names an interpreter that has morl-baselines, to be measured in the same run.
+bench: $(INSTALL_STAMP)  ## speed as ratios within one run, constraints, kills and resumes
+	$(RUN_ENV) $(BIN)/python -m morl.experiments.bench $(if $(INCUMBENT),--incumbent $(INCUMBENT))
+	$(RUN_ENV) $(BIN)/python -m morl.experiments.bench.constraints
+	$(RUN_ENV) $(BIN)/python -m morl.experiments.bench.resume
 
 docs: $(INSTALL_STAMP)  ## build the documentation, warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs
