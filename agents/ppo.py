@@ -148,7 +148,8 @@ class PopulationPPO:
         next_values = self._next_values(rollout, values)
         self._update_return_moments(rollout)
         scale = self.return_moments.scale[:, None, None, :]
-        rewards = np.clip(rollout.rewards / scale, -10.0, 10.0)
+        # Not clipped: where rewards vary little around a mean, a clip would hide the differences.
+        rewards = rollout.rewards / scale
         advantages = np.empty_like(rewards)
         kernels.generalised_advantages(
             rewards,
