@@ -31,12 +31,6 @@ def fruits(depth: int) -> Front:
     return np.array(FRUITS[str(depth)], np.float64)
 
 
-def front(discount: float, *, depth: int = 6) -> Front:
-    """The exact Pareto front: no fruit dominates another, and all are reached in `depth` steps."""
-    # Rewards are given out in single precision.
-    return fruits(depth).astype(np.float32).astype(np.float64) * discount ** (depth - 1)
-
-
 @njit(cache=True)
 def _advance(
     actions: NDArray[np.int64],

@@ -16,7 +16,7 @@ from typing import Any
 import mo_gymnasium  # noqa: F401 - registers its ids with Gymnasium
 import numpy as np
 
-from morl.pareto import nondominated
+from morl.envs.fronts import exact_front
 from morl.registry import register_env
 from morl.types import EnvSpec, Front, KnownFront, Objective
 
@@ -106,24 +106,6 @@ def capped_anchors(registered: EnvSpec, horizon: int | None) -> Mapping[str, flo
 # Known fronts; modules are imported on first use.
 
 
-def _treasure_front(discount: float, *, variant: str) -> Front:
-    from mo_gymnasium.envs.deep_sea_treasure.deep_sea_treasure import CONCAVE_FRONT, CONVEX_FRONT
-
-    points = np.array(CONVEX_FRONT if variant == "convex" else CONCAVE_FRONT, np.float64)
-    treasure = points[:, 0].astype(np.float32).astype(np.float64)
-    steps = -points[:, 1]
-    time = -steps if discount == 1.0 else -(1 - discount**steps) / (1 - discount)
-    front = np.column_stack([treasure * discount ** (steps - 1), time])
-    # Far treasures are not worth the dive to the very impatient.
-    return front[nondominated(front)]
-
-
-def _fruit_front(discount: float, *, depth: int) -> Front:
-    from morl.envs.fruit_tree import front
-
-    return front(discount, depth=depth)
-
-
 def _minecart_front(discount: float) -> Front:
     from mo_gymnasium.envs.minecart.minecart import Minecart
 
@@ -137,17 +119,14 @@ def _minecart_front(discount: float) -> Front:
         np.random.set_state(state)  # noqa: NPY002
 
 
-def _gathering_front(discount: float) -> Front:
-    from morl.envs.resource_gathering import front
-
-    return front(discount)
-
-
 # ---------------------------------------------------------------------------------------------
 # Grid worlds and other small environments
 
 
-def _treasure_spec(name: str, variant: str, anchors: Mapping[str, float], text: str) -> EnvSpec:
+INDUCTION = "backward induction on sets of returns, with a plan for every point"
+
+
+def _treasure_spec(name: str, anchors: Mapping[str, float], text: str) -> EnvSpec:
     return EnvSpec(
         id=name,
         objectives=(
@@ -156,11 +135,7 @@ def _treasure_spec(name: str, variant: str, anchors: Mapping[str, float], text: 
         ),
         reference_point=(0.0, -50.0),
         horizon=100,
-        known_front=KnownFront(
-            partial(_treasure_front, variant=variant),
-            "exact",
-            "MO-Gymnasium; checked by breadth-first search",
-        ),
+        known_front=exact_front(name, INDUCTION),
         anchors=anchors,
         package=PACKAGE,
         description=text,
@@ -173,9 +148,7 @@ def _fruit_tree(*, depth: int = 6, **_: object) -> EnvSpec:
         id="fruit-tree-v0",
         objectives=tuple(Objective(n, "", f"Amount of {n} in the fruit.") for n in nutrients),
         reference_point=(-1.0,) * 6,
-        known_front=KnownFront(
-            partial(_fruit_front, depth=depth), "exact", "all fruits, after MO-Gymnasium"
-        ),
+        known_front=exact_front("fruit-tree-v0", INDUCTION, depth=depth),
         anchors={"exact": 46034.80, "always left": 1305.5} if depth == 6 else {},
         package=PACKAGE,
         description=f"Binary tree of depth {depth}; one fruit of six nutrients an episode.",
@@ -210,20 +183,17 @@ def _minecart(name: str, text: str) -> EnvSpec:
 SMALL = (
     _treasure_spec(
         "deep-sea-treasure-v0",
-        "convex",
         {"exact": 854.850},
         "Submarine in a grid, ten treasures, the deeper the richer; convex front (Yang 2019).",
     ),
     _treasure_spec(
         "deep-sea-treasure-concave-v0",
-        "concave",
         {"exact": 3688.377},
         "Deep sea treasure with a concave front (Vamplew 2011): linear scalarisation finds its "
         "ends only.",
     ),
     _treasure_spec(
         "deep-sea-treasure-mirrored-v0",
-        "concave",
         {"exact": 3688.377},
         "Concave deep sea treasure with a barren left half, hard to explore (Felten 2022).",
     ),
@@ -250,9 +220,7 @@ SMALL = (
         ),
         reference_point=(-1.0, -1.0, -1.0),
         horizon=100,
-        known_front=KnownFront(
-            _gathering_front, "exact", "backward induction over sets of undominated returns"
-        ),
+        known_front=exact_front("resource-gathering-v0", INDUCTION),
         anchors={"exact": 3.5194},
         package=PACKAGE,
         description="Fetch gold and a gem past two enemies (Barrett 2008). MO-Gymnasium's front "
@@ -279,6 +247,7 @@ SMALL = (
         ),
         reference_point=(-1.0, -1.0, -1.0),
         horizon=200,
+        known_front=exact_front("four-room-v0", INDUCTION),
         package=PACKAGE,
         description="Collect three kinds of shapes in four rooms, then reach the goal "
         "(Barreto 2017).",

@@ -1,13 +1,12 @@
 """Resource gathering: fetch gold and a gem from a 5 x 5 grid where two enemies may kill.
 
 Dynamics of MO-Gymnasium 1.3.2 (Barrett and Narayanan 2008), bit for bit, random numbers included.
-Its declared front is wrong; `front` is exact.
+Its declared front is wrong; `model` gives the exact one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from morl.envs.vector import BatchedEnv, RandomBlocks
-from morl.pareto import nondominated, unique
-from morl.types import Front
+from morl.exact import END, FiniteModel
 
 GROUND, GOLD, GEM, ENEMY, HOME = range(5)
 
@@ -55,50 +53,27 @@ def _table() -> NDArray[np.int64]:
     return np.array([[numbers[_step(state, move)] for move in MOVES] for state in STATES])
 
 
-def front(discount: float) -> Front:
-    """The exact Pareto front of expected discounted returns of deterministic plans.
-
-    Backward induction over sets of undominated returns. From each state an action leads to one
-    state, or to death, so a plan is a path and its return a weighted sum along it.
-
-    Args:
-        discount: in (0, 1].
-
-    Returns:
-        Shape (point, 3): enemy, gold, gem.
-    """
-    return _front(discount).copy()
-
-
-@cache
-def _front(discount: float) -> Front:
-    states = list(np.ndindex(SIZE, SIZE, 2, 2))
-    values = {state: np.zeros((1, 3)) for state in states}
-    for _ in range(HORIZON):
-        longer = {state: _backed_up(state, values, discount) for state in states}
-        if all(np.array_equal(longer[state], values[state]) for state in states):
-            break
-        values = longer
-    return values[(*START, 0, 0)]
-
-
-def _backed_up(
-    state: tuple[int, ...], values: dict[tuple[int, ...], Front], discount: float
-) -> Front:
-    """Undominated returns of one step and then the plans in `values`."""
-    candidates = []
-    for move in MOVES:
-        after = _step(state, move)
-        cell = MAP[after[:2]]
-        if cell == HOME:
-            candidates.append(np.array([[0.0, after[2], after[3]]]))
-        elif cell == ENEMY:
-            candidates.append((1 - DEATH) * discount * values[after] + [-DEATH, 0, 0])
-        else:
-            candidates.append(discount * values[after])
-    points = np.concatenate(candidates)
-    points = points[nondominated(points, tolerance=1e-12)]
-    return points[unique(points, tolerance=1e-12)]
+def model() -> FiniteModel:
+    """The whole problem as tables; the second outcome of an action is death."""
+    successors = np.full((len(STATES), len(MOVES), 2), END, np.int64)
+    probabilities = np.zeros(successors.shape)
+    rewards = np.zeros((*successors.shape[:2], 3))
+    table = _table()
+    for state, action in np.ndindex(table.shape):
+        after = table[state, action]
+        row, column, gold, gem = STATES[after]
+        cell = MAP[row, column]
+        risk = DEATH if cell == ENEMY else 0.0
+        probabilities[state, action] = 1.0 - risk, risk
+        rewards[state, action] = (0, gold, gem) if cell == HOME else (-risk, 0, 0)
+        if cell != HOME:
+            successors[state, action, 0] = after
+    return FiniteModel(
+        successors=successors,
+        probabilities=probabilities,
+        rewards=rewards,
+        start=STATES.tolist().index([*START, 0, 0]),
+    )
 
 
 @njit(cache=True)

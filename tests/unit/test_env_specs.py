@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from morl.envs import EnvArgumentError, SerialEnv, make_task, make_vec
 from morl.envs.minecart import MinecartVectorEnv
 from morl.envs.mo_gymnasium import DO_NOTHING, KERNELS
-from morl.envs.resource_gathering import front as gathering_front
 from morl.indicators import hypervolume
 from morl.pareto import nondominated
 from morl.registry import ENVS, UnknownNameError
@@ -162,12 +161,12 @@ def test_gold_and_gem_come_home_safely_in_eighteen_steps():
     ],
 )
 def test_the_front_of_resource_gathering(discount, expected):
-    front = gathering_front(discount)
+    front = ENVS["resource-gathering-v0"].spec_for().known_front.points(discount)
     np.testing.assert_allclose(sorted(front.tolist()), sorted(expected), atol=1e-12)
 
 
 def test_impatience_makes_enemies_worth_their_risk():
-    front = gathering_front(0.5)
+    front = ENVS["resource-gathering-v0"].spec_for().known_front.points(0.5)
     assert (front[:, 0] < 0).any()
     assert nondominated(front).all()
     # Straight to the gold and back through the enemy below it: 8 steps, 0.9 squared.
