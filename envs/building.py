@@ -31,7 +31,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -549,8 +549,6 @@ class BuildingEnv(gymnasium.Env[NDArray[Any], NDArray[Any]]):
         model: the dynamics and the weather of the year.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
-
     def __init__(self, *, env_id: str = "building-3d-v0") -> None:
         """Make a building.
 
@@ -579,7 +577,7 @@ class BuildingEnv(gymnasium.Env[NDArray[Any], NDArray[Any]]):
         self._running = True
         return first, {}
 
-    def step(  # type: ignore[override] # vectors as rewards, as MO-Gymnasium has them
+    def step(
         self, action: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[np.float64], bool, bool, dict[str, Any]]:
         """Let an hour pass.

@@ -169,6 +169,7 @@ def _minecart(name: str, text: str) -> EnvSpec:
         reference_point=(-1.0, -1.0, -200.0),
         discount=0.98,
         horizon=1000,
+        idle_action=5,
         known_front=KnownFront(
             _minecart_front,
             "approximate",
@@ -314,6 +315,7 @@ def _mountain_car(
         # MORL-Baselines takes -200 for penalties; speed is never negative.
         reference_point=tuple(-1.0 if one is SPEED else -200.0 for one in objectives),
         horizon=200,
+        idle_action=1,
         package=PACKAGE,
         description=f"Underpowered car in a valley ({', '.join(o.name for o in objectives)}).",
     )
@@ -352,6 +354,7 @@ OTHERS = (
             objectives=LANDER_OBJECTIVES,
             reference_point=(-101.0, -1001.0, -101.0, -101.0),
             horizon=1000,
+            idle_action=None if "continuous" in name else 0,
             anchors=_do_nothing(name),
             extra="box2d",
             package=PACKAGE,

@@ -602,6 +602,8 @@ class _AgentTrial:
         fresh = self._make()
         _require(fresh.steps == 0, f"a fresh agent has taken {fresh.steps} steps")
         steps = self._reference.steps
+        if not steps:
+            return "finished from the start: it does not learn"
         _require(
             steps[-1] <= self._total_steps, f"{steps[-1]} steps of a budget of {self._total_steps}"
         )
@@ -613,6 +615,8 @@ class _AgentTrial:
         return f"{steps[-1]} of {self._total_steps} steps in {len(steps)} calls"
 
     def _metrics(self) -> str:
+        if not self._reference.metrics:
+            raise _Skipped("it does not learn")
         for reading in self._reference.metrics:
             for name, value in reading.items():
                 _require(isinstance(name, str), f"metric name {name!r} is not a string")

@@ -78,6 +78,8 @@ class EnvSpec:
         reference_point: hypervolume reference, worse than any sensible return.
         discount: discount of the evaluation protocol, in (0, 1].
         horizon: step limit of an episode, or None where the environment ends by itself.
+        idle_action: the discrete action that does nothing, or None where there is none or where
+            actions are vectors (zero does nothing).
         box: lower and upper corner by which returns are normalised, or None if not fixed yet.
         known_front: the front, exact or not, or None.
         anchors: hypervolume (reference point and discount as above) of trivial or exact
@@ -93,6 +95,7 @@ class EnvSpec:
     reference_point: tuple[float, ...]
     discount: float = 0.99
     horizon: int | None = None
+    idle_action: int | None = None
     box: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     known_front: KnownFront | None = None
     anchors: Mapping[str, float] = field(default_factory=dict)
