@@ -102,11 +102,10 @@ def test_a_signal_stops_the_command_and_says_how_to_go_on(
     while not list(folder.glob(f"*/{CHECKPOINTS}/step-*")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    begun = time.monotonic()
     process.send_signal(number)
-    _, said = process.communicate()
+    # Seconds on an idle machine; the whole run would sleep for minutes.
+    _, said = process.communicate(timeout=60.0)
     assert process.returncode == code
-    assert time.monotonic() - begun < 10.0
     assert "morl: interrupted, saved in" in said
     assert "the same command goes on from there:\n  morl run env=levers-v0" in said
     assert "Traceback" not in said
