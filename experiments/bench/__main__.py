@@ -7,10 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from morl.experiments.bench import end_to_end, population
+from morl.experiments.bench import end_to_end, environments, population
 from morl.experiments.bench.measurement import RESULTS
 
-BENCHMARKS = ("population", "end_to_end")
+BENCHMARKS = ("population", "end_to_end", "environments")
+
+SPEED_PLOT = Path(__file__).resolve().parents[2] / "docs" / "images" / "environment_speed.png"
+"""The picture of the documentation, in a checkout."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "end_to_end" in chosen:
         end_to_end.main(
             incumbent=options.incumbent, pairs=options.pairs or 5, output=options.output
+        )
+    if "environments" in chosen:
+        committed = options.output == RESULTS / "bench"
+        environments.main(
+            pairs=options.pairs or 5,
+            output=options.output,
+            plot=SPEED_PLOT if committed else options.output / "environments.png",
         )
     return 0
 
