@@ -143,6 +143,16 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--steps", type=int, default=200, help="steps of each trial")
     check.set_defaults(command=_check_env)
 
+    bench = commands.add_parser("bench", help="measure speed, as ratios in the same run")
+    bench.add_argument("what", choices=("envs",), help="envs: against MO-Gymnasium's batches")
+    bench.add_argument("--only", nargs="+", metavar="ID", help="environments (default: all)")
+    bench.add_argument("--pairs", type=int, default=5, help="interleaved measurements a row")
+    bench.add_argument(
+        "--output", type=Path, default=Path("bench"), help="folder of environments.json"
+    )
+    bench.add_argument("--plot", type=Path, help="picture (default: environments.png in there)")
+    bench.set_defaults(command=_bench)
+
     doctor = commands.add_parser("doctor", help="look for broken plug-ins and missing packages")
     doctor.set_defaults(command=_doctor)
     return parser
@@ -326,6 +336,16 @@ def _check_env(options: argparse.Namespace) -> int:
     report = check_env(options.env, steps=options.steps)
     print(report)
     return 0 if report.passed else 1
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from morl.experiments.bench import environments
+
+    for name in options.only or ():
+        _ = ENVS[name]
+    plot = options.plot or options.output / "environments.png"
+    environments.main(names=options.only, pairs=options.pairs, output=options.output, plot=plot)
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:  # noqa: ARG001 - every command takes options
