@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import io
 import multiprocessing
 import sys
@@ -25,8 +26,9 @@ from morl import indicators, stats, storage
 from morl.experiments.bench.measurement import RESULTS
 from morl.experiments.compose import compose_and_run
 from morl.experiments.config import RunConfig, flat
+from morl.experiments.fingerprint import changes, fingerprint
 from morl.experiments.interrupts import RunInterrupted
-from morl.experiments.run import RESULT, finished_result, run, run_folder
+from morl.experiments.run import CHANGES, CODE, RESULT, finished_result, run, run_folder
 from morl.preferences import paper_lattice
 from morl.result import RunResult
 from morl.seeding import generator
@@ -158,8 +160,29 @@ EXPERIMENTS: Mapping[str, Experiment] = {
 }
 
 
-class SummaryError(MorlError):
-    """There is nothing to summarise."""
+@dataclass(frozen=True)
+class Finished:
+    """A run that is done.
+
+    Attributes:
+        result: what it found out.
+        code: hashes of the code it was begun by, see `morl.experiments.fingerprint`. The commit in
+            the result is the one of its end.
+        code_changed: whether other code has gone on with it.
+    """
+
+    result: RunResult
+    code: Mapping[str, str]
+    code_changed: bool
+
+    @classmethod
+    def load(cls, folder: Path) -> Finished:
+        """Read the folder of a run."""
+        return cls(
+            result=RunResult.load(folder),
+            code=storage.read_json(folder / CODE),
+            code_changed=(folder / CHANGES).exists(),
+        )
 
 
 def composed(preset: str, *, seed: int, runs: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -206,18 +229,22 @@ def _train(config: RunConfig) -> str:
     return ""
 
 
-def find(folder: Path, configs: Iterable[RunConfig]) -> list[RunResult]:
+def find(folder: Path, configs: Iterable[RunConfig]) -> list[Finished]:
     """Finished runs of the given configurations, anywhere below a folder.
 
     Of several runs of one configuration the newest counts; near misses are said.
     """
     wanted = {config.seed: dict(flat(config.deciding())) for config in configs}
-    found: dict[int, RunResult] = {}
+    found: dict[int, Finished] = {}
     paths = sorted(folder.rglob(RESULT), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in paths:
-        result = RunResult.load(path)
-        settings = wanted.get(result.seed)
-        if settings is None or settings["env.id"] != result.env.id:
+        done = Finished.load(path.parent)
+        result = done.result
+        settings = wanted.get(result.seed, {})
+        if (settings.get("env.id"), settings.get("agent.name")) != (
+            result.env.id,
+            result.algo.name,
+        ):
             continue
         # Through the dataclasses, so that settings added since get their defaults.
         own = dict(flat(RunConfig.from_record(result.config).deciding()))
@@ -226,7 +253,7 @@ def find(folder: Path, configs: Iterable[RunConfig]) -> list[RunResult]:
         if reason:
             print(f"left out: {path.parent}: {reason}")
         else:
-            found.setdefault(result.seed, result)
+            found.setdefault(result.seed, done)
     return list(found.values())
 
 
@@ -240,8 +267,9 @@ def _difference(own: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     )
 
 
-def seed_figures(result: RunResult, experiment: Experiment) -> dict[str, Any]:
+def seed_figures(done: Finished, experiment: Experiment) -> dict[str, Any]:
     """All that a summary says about one run."""
+    result = done.result
     budget, metrics = result.budget, result.metrics
     plain, corrected = metrics["hypervolume"], metrics["hypervolume_jackknife"]
     lattice = paper_lattice(experiment.lattice)
@@ -258,7 +286,9 @@ def seed_figures(result: RunResult, experiment: Experiment) -> dict[str, Any]:
         "cpu_s": round(budget.cpu_s, 1),
         "env_steps_per_cpu_s": round(budget.env_steps / budget.cpu_s, 1),
         "run_id": result.run_id,
-        "git_sha": result.provenance.git_sha,
+        "git_sha_at_end": result.provenance.git_sha,
+        "code_sha256": hashlib.sha256(storage.json_bytes(done.code)).hexdigest()[:16],
+        "code_changed_underway": done.code_changed,
     }
 
 
@@ -277,18 +307,18 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def summarise(
-    experiment: Experiment, results: Sequence[RunResult], *, overrides: Sequence[str] = ()
+    experiment: Experiment, runs: Sequence[Finished], *, overrides: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The committed record of an experiment.
 
     Args:
         experiment: what was to be shown.
-        results: its finished runs, at least one.
+        runs: those that are done, at least one.
         overrides: words by which the runs' settings differ from the preset's.
     """
-    ordered = sorted(results, key=lambda result: result.seed)
-    seeds = [seed_figures(result, experiment) for result in ordered]
-    first = ordered[0]
+    ordered = sorted(runs, key=lambda done: done.result.seed)
+    seeds = [seed_figures(done, experiment) for done in ordered]
+    first = ordered[0].result
     figures = ("hypervolume", "hypervolume_jackknife", "expected_utility",
                "expected_utility_paper_lattice", "front_size", "env_steps_per_cpu_s")  # fmt: skip
     summary = {name: spread([seed[name] for seed in seeds]) for name in figures}
@@ -316,6 +346,7 @@ def summarise(
         "config": dict(first.config) | {"seed": "see seeds"},
         "packages": dict(first.provenance.packages),
         "cpu": first.provenance.cpu,
+        "code": _code(ordered),
         "seeds": seeds,
         "summary": summary,
         "targets": [_verdict(target, summary, complete=complete) for target in experiment.targets],
@@ -323,6 +354,19 @@ def summarise(
         "max_env_steps": experiment.max_steps,
         "all_seeds_done": complete,
         "references": [reference.record() for reference in experiment.references],
+    }
+
+
+def _code(runs: Sequence[Finished]) -> dict[str, list[str]]:
+    """Files and packages whose version is not the same for all runs, or not that of today."""
+    now = fingerprint()
+    return {
+        "differs_between_seeds": sorted(
+            {name for done in runs for name in changes(dict(runs[0].code), dict(done.code))}
+        ),
+        "differs_from_this_code": sorted(
+            {name for done in runs for name in changes(dict(done.code), now)}
+        ),
     }
 
 
@@ -336,12 +380,12 @@ def _verdict(target: Target, summary: Mapping[str, Any], *, complete: bool) -> d
     }
 
 
-def curves(results: Sequence[RunResult]) -> bytes:
+def curves(runs: Sequence[Finished]) -> bytes:
     """Learning curves as CSV; they come from few episodes of the selection stream."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CURVE)
-    for result in sorted(results, key=lambda result: result.seed):
+    for result in sorted((done.result for done in runs), key=lambda result: result.seed):
         columns = [result.curve[name] for name in CURVE[1:]]
         for point in zip(*columns, strict=True):
             writer.writerow([result.seed, *(f"{value:.6g}" for value in point)])
@@ -350,23 +394,28 @@ def curves(results: Sequence[RunResult]) -> bytes:
 
 def write_summary(
     experiment: Experiment,
-    results: Sequence[RunResult],
+    runs: Sequence[Finished],
     output: Path,
     *,
     overrides: Sequence[str] = (),
 ) -> None:
     """Write ``<preset>.json`` and ``<preset>-curve.csv`` and say what came out."""
     storage.make_folder(output)
-    record = summarise(experiment, results, overrides=overrides)
+    record = summarise(experiment, runs, overrides=overrides)
     storage.write_json(output / f"{experiment.preset}.json", record)
-    storage.atomic_write(output / f"{experiment.preset}-curve.csv", curves(results))
-    print(f"{experiment.preset}: {len(results)} of {experiment.num_seeds} seeds")
+    storage.atomic_write(output / f"{experiment.preset}-curve.csv", curves(runs))
+    print(f"{experiment.preset}: {len(runs)} of {experiment.num_seeds} seeds")
     for verdict in record["targets"]:
         word = "met" if verdict["met"] else "NOT met"
+        if not record["all_seeds_done"]:
+            word = "open, seeds are missing"
         print(
             f"  {verdict['metric']}: mean {verdict['mean']:,.6g}, "
             f"target {verdict['at_least']:,.6g}: {word}"
         )
+    for name, files in record["code"].items():
+        if files:
+            print(f"  code {name.replace('_', ' ')}: {', '.join(files)}")
     print(f"  written: {output / experiment.preset}.json")
 
 

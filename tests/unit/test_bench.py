@@ -222,13 +222,19 @@ def lever_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Run
     return out, [run(config, say=lambda _: None) for config in configs]
 
 
+def finished(lever_runs: tuple[Path, list[RunResult]]) -> list[learning.Finished]:
+    out, _ = lever_runs
+    configs = [short_runs.config(out, steps=1000, seed=seed) for seed in (0, 1)]
+    return [learning.Finished.load(run_folder(config)) for config in configs]
+
+
 def test_finished_runs_are_found_and_others_named(
     lever_runs: tuple[Path, list[RunResult]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, results = lever_runs
     wanted = [short_runs.config(Path("elsewhere"), steps=1000, seed=seed) for seed in (0, 1, 2)]
     found = learning.find(out, wanted)
-    assert sorted(result.run_id for result in found) == sorted(one.run_id for one in results)
+    assert sorted(done.result.run_id for done in found) == sorted(one.run_id for one in results)
     assert capsys.readouterr().out == ""
     other = [dataclasses.replace(config, curve_episodes=3) for config in wanted]
     assert learning.find(out, other) == []
@@ -239,7 +245,7 @@ def test_a_summary_holds_every_seed_and_judges_the_mean(
     lever_runs: tuple[Path, list[RunResult]], tmp_path: Path
 ) -> None:
     _, results = lever_runs
-    learning.write_summary(LEVERS, results[::-1], tmp_path, overrides=["x=1"])
+    learning.write_summary(LEVERS, finished(lever_runs)[::-1], tmp_path, overrides=["x=1"])
     summary = storage.read_json(tmp_path / "levers.json")
     volumes = [result.metrics["hypervolume"].value for result in results]
     assert [seed["hypervolume"] for seed in summary["seeds"]] == volumes
@@ -256,10 +262,23 @@ def test_a_summary_holds_every_seed_and_judges_the_mean(
 def test_a_target_is_not_met_before_all_seeds_are_done(
     lever_runs: tuple[Path, list[RunResult]],
 ) -> None:
-    summary = learning.summarise(LEVERS, lever_runs[1][:1])
+    summary = learning.summarise(LEVERS, finished(lever_runs)[:1])
     assert not summary["all_seeds_done"]
     assert [target["met"] for target in summary["targets"]] == [False, False]
     assert summary["summary"]["hypervolume"]["interval_95"] is None
+
+
+def test_runs_by_other_code_are_told_apart(lever_runs: tuple[Path, list[RunResult]]) -> None:
+    one, two = finished(lever_runs)
+    summary = learning.summarise(LEVERS, [one, two])
+    assert summary["code"] == {"differs_between_seeds": [], "differs_from_this_code": []}
+    older = dataclasses.replace(two, code={**two.code, "agents/ppo.py": "0" * 16})
+    summary = learning.summarise(LEVERS, [one, older])
+    assert summary["code"] == {
+        "differs_between_seeds": ["agents/ppo.py"],
+        "differs_from_this_code": ["agents/ppo.py"],
+    }
+    assert summary["seeds"][0]["code_sha256"] != summary["seeds"][1]["code_sha256"]
 
 
 def test_spread_of_known_figures() -> None:
