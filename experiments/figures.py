@@ -85,15 +85,18 @@ def front_paper(comparison: Comparison) -> tuple[Figure, list[Row]]:
         axes = figure.add_subplot(1, len(pairs), place + 1)
         if known is not None:
             axes.scatter(
-                known[:, across], known[:, up], s=9, facecolors="none", edgecolors=KNOWN,
+                known[:, across], known[:, up], s=70, facecolors="none", edgecolors=KNOWN,
                 linewidths=0.6, label=_known_label(comparison.spec),
             )  # fmt: skip
-        for entry in comparison.entries:
+        # The first drawn are the largest: equal points of several agents stay visible.
+        sizes = np.linspace(28.0, 8.0, len(comparison.entries))
+        for entry, size in zip(comparison.entries, sizes, strict=True):
             points = entry.typical.result.arrays.returns if entry.runs else np.empty((0, count))
             colour = colour_of(comparison, entry.label)
             axes.scatter(
-                points[:, across], points[:, up], s=9, color=colour, label=_paper_text(entry.label)
-            )
+                points[:, across], points[:, up], s=size, color=colour,
+                label=_paper_text(entry.label),
+            )  # fmt: skip
         axes.set_xlabel(names[across])
         axes.set_ylabel(names[up])
         axes.grid(visible=True, alpha=0.3)
