@@ -295,7 +295,7 @@ def update_best_known(
     task = _task(env, {})
     path = folder / f"{file_name(env, {})}.json"
     file = (
-        _read(path)
+        read(path)
         if path.exists()
         else FrontFile(
             env=env,
@@ -331,7 +331,7 @@ def file_name(env: str, kwargs: Mapping[str, Any]) -> str:
 
 @cache
 def _loaded(name: str) -> FrontFile:
-    return _read(FOLDER / f"{name}.json")
+    return read(FOLDER / f"{name}.json")
 
 
 def load(env: str, **kwargs: Any) -> FrontFile:  # noqa: ANN401 - the environment's arguments
@@ -377,7 +377,12 @@ def _digest(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read(path: Path) -> FrontFile:
+def read(path: Path) -> FrontFile:
+    """Read a file that `save` wrote.
+
+    Raises:
+        FrontError: for another format, or a front that was changed by hand.
+    """
     record = read_json(path)
     if record.get("format") != FORMAT:
         raise FrontError(f"{path}: expected the format {FORMAT}, found {record.get('format')!r}")

@@ -13,10 +13,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import gymnasium
 import mo_gymnasium  # noqa: F401 - registers its ids with Gymnasium
 import numpy as np
 
-from morl.envs.fronts import exact_front
+from morl.envs.fronts import best_known_front, exact_front
 from morl.registry import register_env
 from morl.types import EnvSpec, Front, KnownFront, Objective
 
@@ -103,18 +104,24 @@ def capped_anchors(registered: EnvSpec, horizon: int | None) -> Mapping[str, flo
 
 
 # ---------------------------------------------------------------------------------------------
-# Known fronts; modules are imported on first use.
+# Known fronts
 
 
-def _minecart_front(discount: float) -> Front:
-    from mo_gymnasium.envs.minecart.minecart import Minecart
+def declared_front(discount: float, *, name: str, **kwargs: Any) -> Front:  # noqa: ANN401
+    """The front that MO-Gymnasium declares for one of its environments; see `morl.envs.fronts`.
 
-    # MO-Gymnasium shuffles mines by NumPy's global generator before it reads their places.
+    Args:
+        discount: in (0, 1].
+        name: id of an environment that declares a front.
+        **kwargs: constructor arguments.
+    """
+    # Minecart shuffles mines by NumPy's global generator before it reads their places.
     state = np.random.get_state()  # noqa: NPY002
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*precision lowered by casting.*")
-            return np.array(Minecart().pareto_front(discount), np.float64)
+            env: Any = gymnasium.make(name, disable_env_checker=True, **kwargs).unwrapped
+        return np.array(env.pareto_front(discount), np.float64)
     finally:
         np.random.set_state(state)  # noqa: NPY002
 
@@ -171,7 +178,7 @@ def _minecart(name: str, text: str) -> EnvSpec:
         horizon=1000,
         idle_action=5,
         known_front=KnownFront(
-            _minecart_front,
+            partial(declared_front, name="minecart-v0"),
             "approximate",
             "MO-Gymnasium's heuristic plans at mean ore yields; agents may beat it",
         ),
@@ -203,7 +210,17 @@ SMALL = (
         "Cart that fetches two ores from five mines and saves fuel; ore yields are random "
         "(Abels 2019).",
     ),
-    _minecart("minecart-deterministic-v0", "Minecart with fixed ore yields."),
+    replace(
+        _minecart("minecart-deterministic-v0", "Minecart with fixed ore yields."),
+        known_front=best_known_front(
+            "minecart-deterministic-v0", "search over plans, each of which can be replayed"
+        ),
+        anchors={
+            "best-known": 749.7069,
+            "declared front": 723.0482,
+            **_do_nothing("minecart-deterministic-v0"),
+        },
+    ),
     replace(
         _minecart(
             "minecart-rgb-v0",
@@ -249,6 +266,7 @@ SMALL = (
         reference_point=(-1.0, -1.0, -1.0),
         horizon=200,
         known_front=exact_front("four-room-v0", INDUCTION),
+        anchors={"exact": 109.3685},
         package=PACKAGE,
         description="Collect three kinds of shapes in four rooms, then reach the goal "
         "(Barreto 2017).",

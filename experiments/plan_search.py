@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morl.envs import make_task
-from morl.envs.fronts import Plan, front_of_plans, update_best_known
+from morl.envs.fronts import FOLDER, Plan, front_of_plans, load, update_best_known
 from morl.envs.minecart import ACCELERATE, BRAKE, LEFT, MINE, NONE, RIGHT
 from morl.indicators import hypervolume
 from morl.seeding import generator
@@ -141,6 +141,13 @@ def straight_trips() -> Iterator[Plan]:
             yield (*start, *[LEFT] * half_turn, *back)
 
 
+def known_plans() -> list[Plan]:
+    """Plans that are stored already."""
+    if not (FOLDER / f"{ENV}.json").exists():
+        return []
+    return [plan for front in load(ENV).fronts for plan in front.plans]
+
+
 def search(*, seconds: float, seed: int) -> list[Plan]:
     """Look for plans.
 
@@ -149,7 +156,7 @@ def search(*, seconds: float, seed: int) -> list[Plan]:
         seed: of the variations.
     """
     seeker = PlanSearch(make_task(ENV), seed=seed)
-    trips = straight_trips()
+    trips = itertools.chain(known_plans(), straight_trips())
     while block := list(itertools.islice(trips, BATCH)):
         seeker.try_plans(padded(block))
     _report(seeker, 0.0)

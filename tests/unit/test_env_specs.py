@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from morl.envs import EnvArgumentError, SerialEnv, make_task, make_vec
 from morl.envs.minecart import MinecartVectorEnv
-from morl.envs.mo_gymnasium import DO_NOTHING, KERNELS
+from morl.envs.mo_gymnasium import DO_NOTHING, KERNELS, declared_front
 from morl.indicators import hypervolume
 from morl.pareto import nondominated
 from morl.registry import ENVS, UnknownNameError
@@ -89,18 +89,20 @@ def test_known_fronts_have_the_published_hypervolumes(name, discount, reference_
     assert getattr(value, "value", value) == pytest.approx(expected, rel=3e-6)
 
 
-def test_anchors_named_exact_are_hypervolumes_of_the_known_fronts():
-    checked = 0
+def test_anchors_are_hypervolumes_of_known_and_declared_fronts():
+    checked = set()
     for name in ENVS:
         spec = ENVS[name].spec_for()
-        for anchor in ("exact", "declared front"):
-            if anchor in spec.anchors:
+        for anchor in {"exact", "best-known", "declared front"} & spec.anchors.keys():
+            if anchor == "declared front":
+                points = declared_front(spec.discount, name=name)
+            else:
+                assert spec.known_front.certificate == anchor
                 points = spec.known_front.points(spec.discount)
-                value = hypervolume(points, spec.reference_point)
-                value = getattr(value, "value", value)
-                assert value == pytest.approx(spec.anchors[anchor], rel=2e-5), name
-                checked += 1
-    assert checked >= 7
+            value = hypervolume(points, spec.reference_point).value
+            assert value == pytest.approx(spec.anchors[anchor], rel=2e-5), (name, anchor)
+            checked.add((name, anchor))
+    assert len(checked) == 9
 
 
 @pytest.mark.parametrize(
