@@ -29,6 +29,9 @@ BATCH = 4096
 LEG = 8
 """Longest pattern of accelerating and rolling tried for one way."""
 
+ROUNDS = 200
+"""Batches of variations between two reports."""
+
 METHOD = "straight trips, then mutation and crossover among plans that bring the same ore"
 
 Plans = NDArray[np.int64]
@@ -162,7 +165,7 @@ def search(*, seconds: float, seed: int) -> list[Plan]:
     _report(seeker, 0.0)
     start = time.process_time()
     while (spent := time.process_time() - start) < seconds:
-        for _ in range(200):
+        for _ in range(ROUNDS):
             seeker.improve()
         _report(seeker, spent)
     return seeker.plans
