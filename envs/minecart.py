@@ -1,8 +1,9 @@
 """Minecart: collect two ores from five mines and waste little fuel.
 
-Dynamics of MO-Gymnasium 1.3.2 (Abels et al. 2019, arXiv:1809.07803), bit for bit, with one
-repair: MO-Gymnasium draws ore from NumPy's global generator, so its seed decides nothing; here
-every environment draws from its own seeded stream.
+Dynamics of MO-Gymnasium 1.3.2 (Abels et al. 2019, arXiv:1809.07803), bit for bit, with two
+repairs. MO-Gymnasium draws ore from NumPy's global generator, so its seed decides nothing; here
+every environment draws from its own seeded stream. And a cart that rounding has overfilled does not
+turn to NaN when a mine yields nothing.
 """
 
 from __future__ import annotations
@@ -173,7 +174,9 @@ def _mine(
         total += mined[j]
         loaded += content[j]
     free = capacity - loaded
-    scale = free / total if total > free else 1.0
+    # A full cart may be overfull by a rounding error: MO-Gymnasium then divides an empty yield by
+    # zero, and all that follows is NaN.
+    scale = free / total if total > free and total > 0.0 else 1.0
     for j in range(content.shape[0]):
         content[j] += mined[j] * scale
     return cursor

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
 from morl.envs import EnvArgumentError, SerialEnv, make_serial, make_vec
-from morl.envs.minecart import ACCELERATE, BRAKE, LEFT, MINE, NONE, RIGHT, MinecartVectorEnv
+from morl.envs.minecart import (
+    ACCELERATE,
+    BRAKE,
+    LEFT,
+    MINE,
+    NONE,
+    RIGHT,
+    MinecartVectorEnv,
+    _mine,
+)
 from morl.testing import sample_actions
 
 Actions = Callable[[int, int], NDArray[Any]]
@@ -263,3 +272,17 @@ def test_four_thousand_minecarts_take_little_memory():
     arrays = [value for value in vars(batch).values() if isinstance(value, np.ndarray)]
     size = sum(array.nbytes for array in arrays) + batch._random.values.nbytes
     assert size < 20e6
+
+
+def test_an_overfull_minecart_survives_a_mine_that_yields_nothing():
+    position = np.array([[0.5, 0.5]])
+    content = np.array(
+        [0.75, np.nextafter(0.75, 1.0)]
+    )  # more than the capacity by a rounding error
+    before = content.copy()
+    _mine(
+        np.array([0.5, 0.5, 0.0, 45.0]), content, np.zeros(2), position, np.array([[0.3, 0.3]]),
+        np.array([[0.05, 0.05]]), 1.5, np.array([-99.0, -99.0]), 0, True,
+    )  # fmt: skip
+    assert before.sum() > 1.5
+    assert np.array_equal(content, before)
