@@ -276,9 +276,8 @@ def test_four_thousand_minecarts_take_little_memory():
 
 def test_an_overfull_minecart_survives_a_mine_that_yields_nothing():
     position = np.array([[0.5, 0.5]])
-    content = np.array(
-        [0.75, np.nextafter(0.75, 1.0)]
-    )  # more than the capacity by a rounding error
+    # More than the capacity of 1.5 by a rounding error.
+    content = np.array([0.75, np.nextafter(1.5, 2.0) - 0.75])
     before = content.copy()
     _mine(
         np.array([0.5, 0.5, 0.0, 45.0]), content, np.zeros(2), position, np.array([[0.3, 0.3]]),
