@@ -42,6 +42,9 @@ WRITTEN = (
     "<!-- Written by `python -m morl.experiments.datasheets`; change the registry instead. -->"
 )
 
+RARE = frozenset({"highway"})
+"""Extras that the extra "all" leaves out; snippets that need them are not run with the others."""
+
 SLOW = ("mo-highway-v0", "mo-highway-fast-v0", "minecart-rgb-v0")
 EPISODES = 64
 """Random episodes in a picture; a few for environments of a few steps a second."""
@@ -233,7 +236,8 @@ def _class_lines(name: str) -> list[str]:
 
 def _snippet(spec: EnvSpec) -> str:
     count = 2 if spec.id in SLOW else 64
-    return f"""```python
+    mark = f"<!-- not run: needs the extra {spec.extra} -->\n" if spec.extra in RARE else ""
+    return f"""{mark}```python
 from morl.envs import make_vec
 
 batch = make_vec("{spec.id}", {count})
