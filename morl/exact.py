@@ -17,7 +17,6 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 
 from morl.pareto import nondominated
 from morl.types import Front, MorlError, Task, Vector
@@ -343,6 +342,8 @@ def _best_margin(differences: Front) -> float:
     Args:
         differences: the others less the point, shape (other, objective).
     """
+    from scipy.optimize import linprog  # a third of a second that listing environments need not
+
     others, count = differences.shape
     if not others:
         return np.inf
