@@ -80,6 +80,9 @@ class EnvSpec:
         horizon: step limit of an episode, or None where the environment ends by itself.
         idle_action: the discrete action that does nothing, or None where there is none or where
             actions are vectors (zero does nothing).
+        features_per_action: number of features of a row, where an observation is a flattened
+            matrix with a row for each discrete action; the first feature of a row is negative
+            where its action is not available. None where observations are not of this kind.
         box: lower and upper corner by which returns are normalised, or None if not fixed yet.
         known_front: the front, exact or not, or None.
         anchors: hypervolume (reference point and discount as above) of trivial or exact
@@ -96,6 +99,7 @@ class EnvSpec:
     discount: float = 0.99
     horizon: int | None = None
     idle_action: int | None = None
+    features_per_action: int | None = None
     box: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     known_front: KnownFront | None = None
     anchors: Mapping[str, float] = field(default_factory=dict)
@@ -130,6 +134,10 @@ class EnvSpec:
             raise ValueError(f"{self.id}: discount must be in (0, 1], got {self.discount}")
         if self.horizon is not None and self.horizon < 1:
             raise ValueError(f"{self.id}: horizon must be positive, got {self.horizon}")
+        if self.features_per_action is not None and self.features_per_action < 1:
+            raise ValueError(
+                f"{self.id}: features_per_action must be positive, got {self.features_per_action}"
+            )
 
     @property
     def objective_names(self) -> tuple[str, ...]:
