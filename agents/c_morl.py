@@ -12,7 +12,7 @@ released code differs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -59,6 +59,10 @@ class Config(PPOConfig):
         num_parents: members from which each round of stage two starts (N).
         extension_updates: updates of each offspring in a round.
         extension_learning_rate: Adam's rate in stage two, constant and with fresh moments.
+        training_discount: discount of advantages and critics, at most the task's, which is the
+            default. Where actions act for a short time, a lower one leaves out what is noise to
+            them; what constraints bound is then estimated by the mean reward of a rollout.
+        initial_log_std: logarithm of the standard deviation that continuous actions begin with.
         beta: share of the parent's returns (as distance from the reference point) that the
             offspring has to keep, in (0, 1).
         barrier_sharpness: t of the interior-point barrier (variant "ipo").
@@ -79,6 +83,8 @@ class Config(PPOConfig):
     num_parents: int = 6
     extension_updates: int = 20
     extension_learning_rate: float = 3e-4
+    training_discount: float | None = None
+    initial_log_std: float = 0.0
     beta: float = 0.9
     barrier_sharpness: float = 20.0
     max_constraint_weight: float = 10.0
@@ -96,6 +102,8 @@ class Config(PPOConfig):
         for name in ("beta", "initial_fraction"):
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
+        if self.training_discount is not None and not 0.0 <= self.training_discount <= 1.0:
+            raise ValueError(f"training_discount must be in [0, 1], got {self.training_discount}")
         for name in ("learning_rate", "extension_learning_rate", "clip", "max_kl"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -236,6 +244,12 @@ class CMORL:
         return self._num_policies * self._config.num_envs * self._config.rollout_steps
 
     @property
+    def _discount(self) -> float:
+        """Discount of advantages and critics."""
+        chosen = self._config.training_discount
+        return self._task.spec.discount if chosen is None else chosen
+
+    @property
     def _initial_steps(self) -> int:
         return int(self._total_steps * self._config.initial_fraction)
 
@@ -252,7 +266,10 @@ class CMORL:
     def _initial_learner(self) -> PopulationPPO:
         count = len(self._preferences)
         rngs = [generator(self._seed, "c_morl/initialisation", index) for index in range(count)]
-        return self._make_learner(initial_rows(self._network, rngs))
+        learner = self._make_learner(initial_rows(self._network, rngs))
+        if not self._network.discrete:
+            learner.network.log_std[...] = self._config.initial_log_std
+        return learner
 
     def _make_learner(
         self,
@@ -265,7 +282,7 @@ class CMORL:
             rows,
             self._config,
             actions=self._collector.actions,
-            discount=self._task.spec.discount,
+            discount=self._discount,
             observation_moments=observation_moments,
             return_moments=return_moments,
         )
@@ -325,7 +342,18 @@ class CMORL:
         act = partial(self._learner.act, rng=self._rng)
         collected = self._collector.collect(act, steps=self._config.rollout_steps)
         self._steps += collected.num_steps
-        return self._learner.digest(collected)
+        experience = self._learner.digest(collected)
+        if self._discount == self._task.spec.discount:
+            return experience
+        return self._in_the_tasks_scale(experience, collected.rewards)
+
+    def _in_the_tasks_scale(
+        self, experience: Experience, rewards: NDArray[np.float64]
+    ) -> Experience:
+        """Give constraints the returns of whole episodes at the mean reward of the rollout."""
+        returns = rewards.mean(axis=(1, 2)) * _discounted_steps(self._task)
+        everyone = np.full(self._num_policies, self._config.num_envs)
+        return replace(experience, returns=returns, num_episodes=everyone)
 
     def _follow_preferences(self, experience: Experience) -> dict[str, float]:
         """Stage one: every policy maximises its own weighted sum of objectives."""
@@ -559,6 +587,16 @@ class CMORL:
             )
             archive.add(point, member)
         return archive
+
+
+def _discounted_steps(task: Task) -> float:
+    """Discounted number of steps of an episode that lasts to its horizon."""
+    discount, horizon = task.spec.discount, task.spec.horizon
+    if discount < 1.0:
+        return (1.0 - discount ** (horizon or np.inf)) / (1.0 - discount)
+    if horizon is None:
+        raise ValueError(f"{task.spec.id}: discount 1 needs a horizon")
+    return float(horizon)
 
 
 def _training_preferences(config: Config, num_objectives: int) -> Front:

@@ -6,6 +6,7 @@ import pytest
 
 from morl.agents.c_morl import CMORL, Config, Member
 from morl.agents.normalisation import RunningMoments
+from morl.envs import make_task
 from morl.evaluation import rollout
 from morl.indicators import hypervolume
 from morl.types import NonFiniteError, Solution
@@ -158,8 +159,30 @@ def test_a_budget_below_one_update_is_refused():
         ({"minibatch": 0}, "minibatch must be at least 1"),
         ({"preference_divisions": 0}, "preference_divisions must be at least 1"),
         ({"learning_rate": -1.0}, "learning_rate must be positive"),
+        ({"training_discount": 1.5}, r"training_discount must be in \[0, 1\]"),
     ],
 )
 def test_settings_without_meaning_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
         Config(**setting)
+
+
+def test_a_training_discount_leaves_what_constraints_bound_in_the_tasks_scale():
+    task = make_task("building-3d-v0")
+    agent = make(task=task, training_discount=0.5, rollout_steps=240, num_envs=2)
+    agent._synchronise()
+    experience = agent._collect()
+    # Ramping pays 23 an hour at most, and nothing in the first two of 240; prices may be negative.
+    assert experience.returns[:, 2].max() < 480 * 23 * 238 / 240
+    assert experience.returns.min() > 480 * 2
+    assert agent.learner.discount == 0.5
+    assert experience.num_episodes.tolist() == [2] * 6
+
+
+def test_by_default_the_tasks_discount_is_that_of_training():
+    assert make().learner.discount == levers.DISCOUNT
+
+
+def test_continuous_actions_begin_with_the_wanted_deviation():
+    agent = make(task=make_task("building-3d-v0"), initial_log_std=-1.5)
+    np.testing.assert_array_equal(agent.learner.network.log_std, np.float32(-1.5))
