@@ -61,7 +61,7 @@ class TrialPruned(Exception):  # noqa: N818 - not an error, the word that Optuna
     """Raised by a run that ends early because `Report` said so; returning early does as well."""
 
 
-class StopRequested(BaseException):  # noqa: N818 - like KeyboardInterrupt
+class StopRequested(BaseException):
     """Raised out of `Report` where the worker was asked to stop: save what is needed, and leave.
 
     The run is done again, with the same parameters, by whoever goes on with the study.
