@@ -111,9 +111,9 @@ def _alone(costs: Pairs) -> dict[str, Any]:
 
 
 def _costs(name: str, num_envs: int, *, pairs: int, portion: float) -> Pairs:
-    with _quiet():
+    with quiet():
         ours = make_vec(name, num_envs)
-        theirs = _their_batch(name)
+        theirs = their_batch(name)
     try:
         work = _timed(ours, portion)
         if theirs is None:
@@ -126,7 +126,7 @@ def _costs(name: str, num_envs: int, *, pairs: int, portion: float) -> Pairs:
         gc.collect()
 
 
-def _their_batch(name: str) -> Batch | None:
+def their_batch(name: str) -> Batch | None:
     """MO-Gymnasium's batch, or None where the environment is not its own."""
     entry_point = str(gymnasium.spec(name).entry_point) if name in gymnasium.registry else ""
     if not entry_point.startswith("mo_gymnasium."):
@@ -147,27 +147,28 @@ def _timed(batch: Batch, portion: float) -> Callable[[], float]:
     )
     batch.reset(seed=0)
     steps = 1
-    with _quiet():
-        _play(batch, actions, 1)  # compiles, or allocates
-        while (spent := cpu_cost(partial(_play, batch, actions, steps))()) < portion / 4:
+    with quiet():
+        play(batch, actions, 1)  # compiles, or allocates
+        while (spent := cpu_cost(partial(play, batch, actions, steps))()) < portion / 4:
             steps *= 4
     steps = max(1, round(steps * portion / max(spent, 1e-9)))
 
     def measured() -> float:
-        with _quiet():
-            return cpu_cost(partial(_play, batch, actions, steps), units=steps * batch.num_envs)()
+        with quiet():
+            return cpu_cost(partial(play, batch, actions, steps), units=steps * batch.num_envs)()
 
     return measured
 
 
-def _play(batch: Batch, actions: Any, steps: int) -> None:  # noqa: ANN401 - arrays of any type
+def play(batch: Batch, actions: Any, steps: int) -> None:  # noqa: ANN401 - arrays of any type
+    """Step a batch; the rows of actions are used over and over."""
     rows = list(actions)
     for step in range(steps):
-        batch.step(rows[step % RING])
+        batch.step(rows[step % len(rows)])
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Third parties warn of versions and precision; nobody here can act upon it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

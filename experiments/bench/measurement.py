@@ -31,7 +31,7 @@ class Pairs:
     """Costs of the same work, measured in turn.
 
     Attributes:
-        ours: seconds of CPU time a unit of work, one a pair.
+        ours: seconds a unit of work, one a pair: of CPU time where nothing else is said.
         theirs: likewise.
     """
 
@@ -89,6 +89,17 @@ def cpu_cost(work: Callable[[], object], *, units: int = 1) -> Callable[[], floa
         start = time.process_time()
         work()
         return (time.process_time() - start) / units
+
+    return measured
+
+
+def wall_cost(work: Callable[[], object], *, units: int = 1) -> Callable[[], float]:
+    """Turn some work into one that returns the seconds on the clock of a unit of it."""
+
+    def measured() -> float:
+        start = time.perf_counter()
+        work()
+        return (time.perf_counter() - start) / units
 
     return measured
 
