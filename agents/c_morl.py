@@ -34,6 +34,7 @@ from morl.archive import ParetoArchive, crowding_distance
 from morl.evaluation import rollout
 from morl.preferences import check_preferences, lattice
 from morl.registry import register_agent
+from morl.search_space import searchable
 from morl.seeding import generator, stream
 from morl.types import Front, Metrics, Solution, State, Task
 
@@ -73,23 +74,27 @@ class Config(PPOConfig):
 
     variant: str = "ipo"
     preference_divisions: int | None = None
-    num_envs: int = 8
-    rollout_steps: int = 256
-    initial_fraction: float = 0.5
-    final_learning_rate: float = 0.1
+    num_envs: int = searchable(8, low=4, high=32, log=True)
+    rollout_steps: int = searchable(256, low=64, high=512, log=True)
+    initial_fraction: float = searchable(0.5, low=0.2, high=0.8)
+    final_learning_rate: float = searchable(0.1, low=0.01, high=1.0, log=True)
     snapshot_interval: int = 10
     selection_episodes: int = 5
     archive_capacity: int = 200
-    num_parents: int = 6
-    extension_updates: int = 20
-    extension_learning_rate: float = 3e-4
+    num_parents: int = searchable(6, low=3, high=12)
+    extension_updates: int = searchable(20, low=5, high=50, log=True)
+    extension_learning_rate: float = searchable(3e-4, low=1e-4, high=3e-3, log=True)
     training_discount: float | None = None
     initial_log_std: float = 0.0
-    beta: float = 0.9
-    barrier_sharpness: float = 20.0
+    beta: float = searchable(0.9, low=0.7, high=0.99)
+    barrier_sharpness: float = searchable(
+        20.0, low=5.0, high=100.0, log=True, when={"variant": ("ipo",)}
+    )
     max_constraint_weight: float = 10.0
-    max_kl: float = 0.01
-    fisher_damping: float = 0.1
+    max_kl: float = searchable(0.01, low=1e-3, high=0.1, log=True, when={"variant": ("cpo",)})
+    fisher_damping: float = searchable(
+        0.1, low=0.01, high=1.0, log=True, when={"variant": ("cpo",)}
+    )
 
     def __post_init__(self) -> None:
         """Refuse values without meaning.

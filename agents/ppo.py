@@ -17,6 +17,7 @@ from morl.agents import kernels
 from morl.agents.networks import NetworkSpec, PopulationNetwork, Rows
 from morl.agents.normalisation import RunningMoments, normalise_observations
 from morl.agents.rollouts import ActionAdapter, Rollout
+from morl.search_space import searchable
 from morl.types import NonFiniteError, State
 
 Grid: TypeAlias = NDArray[np.float64]
@@ -41,15 +42,17 @@ class PPOConfig:
             epochs are skipped; None never skips.
     """
 
-    hidden: tuple[int, ...] = (64, 64)
-    learning_rate: float = 3e-4
-    epochs: int = 10
-    minibatch: int = 256
-    clip: float = 0.2
-    gae_lambda: float = 0.95
-    entropy_coefficient: float = 0.0
+    hidden: tuple[int, ...] = searchable(
+        (64, 64), choices={"64x64": (64, 64), "128x128": (128, 128), "256x256": (256, 256)}
+    )
+    learning_rate: float = searchable(3e-4, low=1e-4, high=3e-3, log=True)
+    epochs: int = searchable(10, low=3, high=20, log=True)
+    minibatch: int = searchable(256, low=64, high=1024, log=True)
+    clip: float = searchable(0.2, low=0.1, high=0.4)
+    gae_lambda: float = searchable(0.95, low=0.8, high=1.0)
+    entropy_coefficient: float = searchable(0.0, low=0.0, high=0.05)
     value_coefficient: float = 0.5
-    max_gradient_norm: float = 0.5
+    max_gradient_norm: float = searchable(0.5, low=0.2, high=5.0, log=True)
     target_kl: float | None = None
 
 
