@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from morl.experiments.bench import end_to_end, environments, population, threads
+from morl.experiments.bench import end_to_end, environments, population, profile, threads
 from morl.experiments.bench.measurement import RESULTS
 
-BENCHMARKS = ("population", "end_to_end", "environments", "threads")
+BENCHMARKS = ("population", "end_to_end", "environments", "profile", "threads")
 
 SPEED_PLOT = Path(__file__).resolve().parents[2] / "docs" / "images" / "environment_speed.png"
 """The picture of the documentation, in a checkout."""
@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             output=options.output,
             plot=SPEED_PLOT if committed else options.output / "environments.png",
         )
+    if "profile" in chosen:
+        profile.main(output=options.output)
     if "threads" in chosen:
         threads.main(pairs=options.pairs or 9, output=options.output)
     return 0
