@@ -211,5 +211,6 @@ def _anchors(registered: EnvSpec, spec: EnvSpec) -> Mapping[str, float]:
 # Once these are imported, Gymnasium knows the ids and which of them have kernels. They are last
 # because they import this package.
 from morl.envs import building as _building  # noqa: E402, F401
+from morl.envs import mec_offloading as _mec_offloading  # noqa: E402, F401
 from morl.envs import mo_gymnasium as _mo_gymnasium  # noqa: E402, F401
 from morl.envs import mujoco as _mujoco  # noqa: E402, F401
