@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, TextIO
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -87,6 +87,13 @@ COMPLETED = "completed"
 
 Say = Callable[[str], None]
 
+Watch = Callable[[int, Metrics], None]
+"""Called with the steps and the indicators of each point of the learning curve, once it is saved.
+
+After a resume the points before come first. What it raises ends the run and leaves its folder as
+it is, if it is no `Exception`.
+"""
+
 
 class RunFailedError(MorlError):
     """A run that ended in an error; its folder says so and its checkpoints stay."""
@@ -100,12 +107,22 @@ class RunBusyError(MorlError):
     """Another process is working in the run's folder."""
 
 
-def run(config: RunConfig, *, say: Say | None = None) -> RunResult:
+def run(
+    config: RunConfig,
+    *,
+    folder: Path | None = None,
+    say: Say | None = None,
+    watch: Watch | None = None,
+    stream: TextIO | None = None,
+) -> RunResult:
     """Make a run, finish it, or find that it is done.
 
     Args:
         config: all that decides the run.
-        say: takes lines for the user; by default they go to standard error.
+        folder: of the run; by default `run_folder`, which no other run shares.
+        say: takes lines for the user; by default they go where the progress goes.
+        watch: looks at the learning curve while it grows; a run that is done shows it nothing.
+        stream: where progress is shown; standard error by default.
 
     Returns:
         The result, as it lies in the run's folder.
@@ -120,9 +137,9 @@ def run(config: RunConfig, *, say: Say | None = None) -> RunResult:
         StorageError: the folder cannot be written.
         RunInterrupted: a signal asked to stop; the message says how to go on.
     """
-    say = say or _to_stderr
+    say = say or partial(_say_to, stream or sys.stderr)
     task = task_of(config)
-    folder = run_folder(config)
+    folder = folder or run_folder(config)
     storage.make_folder(folder.parent)
     with _locked(folder), Interrupts() as interrupts:
         if config.resume == "never":
@@ -133,7 +150,9 @@ def run(config: RunConfig, *, say: Say | None = None) -> RunResult:
             return done
         agent = _fresh_agent(config, task)
         storage.make_folder(folder)
-        session = _Session(config, task, folder, interrupts, say)
+        session = _Session(
+            config, task, folder, interrupts=interrupts, say=say, watch=watch, stream=stream
+        )
         try:
             return session.go(agent)
         except RunInterrupted as request:
@@ -243,13 +262,23 @@ class _Session:
     """One process's work on a run."""
 
     def __init__(
-        self, config: RunConfig, task: Task, folder: Path, interrupts: Interrupts, say: Say
+        self,
+        config: RunConfig,
+        task: Task,
+        folder: Path,
+        *,
+        interrupts: Interrupts,
+        say: Say,
+        watch: Watch | None,
+        stream: TextIO | None,
     ) -> None:
         self._config = config
         self._task = task
         self._folder = folder
         self._interrupts = interrupts
         self._say = say
+        self._watch = watch
+        self._stream = stream
         self._digest = config.digest(code_version())
         self._account = _Account()
         self._metrics = JsonlTracker(folder / METRICS)
@@ -266,9 +295,12 @@ class _Session:
         """
         with self._interrupts.deferred():
             self._take_up(agent)
+        self._show(self._account.curve)
         with (
             contextlib.closing(self._tracker()) as tracker,
-            Progress(self._config.steps, done=agent.steps, label=self._label) as progress,
+            Progress(
+                self._config.steps, done=agent.steps, label=self._label, stream=self._stream
+            ) as progress,
         ):
             self._train(agent, tracker, progress)
             progress.phase("(final evaluation)")
@@ -368,6 +400,7 @@ class _Session:
             if agent.steps <= before and not agent.finished:
                 raise MorlError(f"agent {self._config.agent} took no step and is not finished")
             progress.advance(agent.steps)
+            seen = len(self._account.curve)
             interval = self._config.steps_to_eval
             if agent.finished or agent.steps // interval > before // interval:
                 metrics |= self._look(agent, progress)
@@ -386,6 +419,15 @@ class _Session:
                     },
                     step=agent.steps,
                 )
+            self._show(self._account.curve[seen:])
+
+    def _show(self, points: Sequence[Mapping[str, float]]) -> None:
+        """Let the caller see points of the learning curve."""
+        if self._watch is None:
+            return
+        for point in points:
+            readings = {name: value for name, value in point.items() if name != "steps"}
+            self._watch(int(point["steps"]), readings)
 
     def _look(self, agent: Agent, progress: Progress) -> Metrics:
         """A point of the learning curve, from few episodes of not too many solutions."""
@@ -599,6 +641,5 @@ def _is_open(file: IO[str], path: Path) -> bool:
         return False
 
 
-def _to_stderr(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+def _say_to(stream: TextIO, line: str) -> None:
+    print(line, file=stream, flush=True)

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,7 +40,7 @@ from morl.experiments.run import (
 )
 from morl.result import RunResult
 from morl.storage import StorageError
-from morl.types import MorlError, NonFiniteError
+from morl.types import Metrics, MorlError, NonFiniteError
 
 Lines = list[str]
 
@@ -130,6 +131,56 @@ def test_the_same_command_again_finds_that_the_run_is_done(
     monkeypatch.setattr(RandomSearch, "learn", lambda *_: pytest.fail("trained again"))
     assert run(config(tmp_path), say=said.append) == first
     assert said == [f"{run_folder(config(tmp_path))}: this run is done already"]
+
+
+def test_a_run_can_be_put_into_a_folder_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "trial" / "seed_7"
+    result = run(config(tmp_path / "runs"), folder=folder, say=lambda _: None)
+    assert RunResult.load(folder) == result
+    assert not (tmp_path / "runs").exists()
+
+
+def test_progress_can_go_to_a_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log = StringIO()
+    run(config(tmp_path), stream=log)
+    run(config(tmp_path), stream=log)
+    assert "4,000/4,000 steps" in log.getvalue()
+    assert "this run is done already" in log.getvalue()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_watcher_sees_every_point_of_the_curve_after_it_is_saved(tmp_path: Path) -> None:
+    seen: list[tuple[int, float]] = []
+    short = config(tmp_path)
+
+    def watch(steps: int, readings: Metrics) -> None:
+        newest = list_checkpoints(run_folder(short) / CHECKPOINTS)[0]
+        assert newest.name.endswith(f"{steps:012}")
+        seen.append((steps, readings["eval/hypervolume"]))
+
+    curve = run(short, watch=watch, say=lambda _: None).curve
+    assert seen == list(zip(curve["steps"], curve["hypervolume"], strict=True))
+
+
+def test_what_a_watcher_raises_ends_the_run_which_goes_on_later_and_shows_the_curve_again(
+    tmp_path: Path, whole: dict[str, Any]
+) -> None:
+    class Enough(BaseException):
+        pass
+
+    def stop(steps: int, readings: Metrics) -> None:
+        if steps >= 1600:
+            raise Enough
+
+    short = config(tmp_path)
+    with pytest.raises(Enough):
+        run(short, watch=stop, say=lambda _: None)
+    assert not (run_folder(short) / FAILURE).exists()
+    assert not (run_folder(short) / "result.json").exists()
+    seen: list[int] = []
+    curve = run(short, watch=lambda steps, _: seen.append(steps), say=lambda _: None).curve
+    assert tuple(map(float, seen)) == curve["steps"]
+    assert traces(short) == whole
 
 
 def test_logs_do_not_depend_on_the_clock(tmp_path: Path, whole: dict[str, Any]) -> None:
