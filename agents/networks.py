@@ -98,13 +98,14 @@ def initial_rows(spec: NetworkSpec, rngs: Sequence[np.random.Generator]) -> Rows
         Shape (policy, parameter).
     """
     rows = [
-        np.concatenate([_initial_block(block, rng).ravel() for block in spec.blocks()])
+        np.concatenate([initial_block(block, rng).ravel() for block in spec.blocks()])
         for rng in rngs
     ]
     return np.asarray(rows, dtype=np.float32)
 
 
-def _initial_block(block: Block, rng: np.random.Generator) -> NDArray[np.float64]:
+def initial_block(block: Block, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw one weight, orthogonal up to its gain, or zeros where that is 0."""
     if block.gain == 0.0:
         return np.zeros(block.shape)
     rows, columns = block.shape
