@@ -149,7 +149,8 @@ class Ranges(NamedTuple):
 
 
 @njit(cache=True, inline="always")
-def _mix(z: np.uint64) -> np.uint64:
+def mixed(z: np.uint64) -> np.uint64:
+    """A number that looks random, another one for every z."""
     z = (z ^ (z >> _S30)) * _MIX_1
     z = (z ^ (z >> _S27)) * _MIX_2
     return z ^ (z >> _S31)
@@ -158,11 +159,11 @@ def _mix(z: np.uint64) -> np.uint64:
 @njit(cache=True, inline="always")
 def _bits(state: NDArray[np.uint64]) -> np.uint64:
     state[0] += _GOLDEN
-    return _mix(state[0])
+    return mixed(state[0])
 
 
 @njit(cache=True, inline="always")
-def _uniform(state: NDArray[np.uint64]) -> float:
+def uniform(state: NDArray[np.uint64]) -> float:
     """From (0, 1]: its logarithm is finite."""
     return (float(_bits(state) >> _S11) + 1.0) * 2.0**-53
 
@@ -173,12 +174,13 @@ def _below(state: NDArray[np.uint64], count: int) -> int:
 
 
 @njit(cache=True)
-def _poisson(state: NDArray[np.uint64], mean: float) -> int:
+def poisson(state: NDArray[np.uint64], mean: float) -> int:
+    """A Poisson number, by a product of uniform ones."""
     limit = math.exp(-mean)
-    product = _uniform(state)
+    product = uniform(state)
     count = 0
     while product > limit:
-        product *= _uniform(state)
+        product *= uniform(state)
         count += 1
     return count
 
@@ -313,7 +315,7 @@ def _added_delay_among_uploads(
     tasks = episodes.tasks[i, server]
     residual = episodes.residual[i, server]
     speed = episodes.frequency[i, server]
-    before: float = _all_delays(residual, tasks, speed, left, sizes, count)
+    before = _all_delays(residual, tasks, speed, left, sizes, count)
     place = count
     while place > 0 and left[place - 1] > upload:
         left[place] = left[place - 1]
@@ -321,8 +323,7 @@ def _added_delay_among_uploads(
         place -= 1
     left[place] = upload
     sizes[place] = size
-    after: float = _all_delays(residual, tasks, speed, left, sizes, count + 1)
-    return after - before
+    return _all_delays(residual, tasks, speed, left, sizes, count + 1) - before
 
 
 @njit(cache=True)
@@ -352,7 +353,8 @@ def marginal_energy(episodes: Episodes, i: int, server: int) -> float:
     size = episodes.size[i, step]
     frequency = episodes.frequency[i, server]
     upload = size / episodes.rate[i, server, episodes.user[i, step]]
-    return UPLOAD_POWER * upload + ENERGY * frequency * frequency * size
+    energy: float = UPLOAD_POWER * upload + ENERGY * frequency * frequency * size
+    return energy
 
 
 # ---------------------------------------------------------------------------------------------
@@ -504,7 +506,7 @@ def _draw_context(episodes: Episodes, i: int, ranges: Ranges, state: NDArray[np.
     episodes.edges[i] = edges
     capacity = 0.0
     for server in range(SERVERS):
-        share = _uniform(state)
+        share = uniform(state)
         frequency = ranges.low[server] + share * (ranges.high[server] - ranges.low[server])
         episodes.frequency[i, server] = frequency if server <= edges else 0.0
         capacity += episodes.frequency[i, server]
@@ -516,8 +518,8 @@ def _draw_tasks(episodes: Episodes, i: int, mean_size: float, state: NDArray[np.
     """Draw the queue of tasks as the steps will find it: one leaves it in every step."""
     waiting = 0
     for step in range(STEPS):
-        waiting += _poisson(state, ARRIVALS)
-        size = -mean_size * math.log(_uniform(state))
+        waiting += poisson(state, ARRIVALS)
+        size = -mean_size * math.log(uniform(state))
         episodes.user[i, step] = _below(state, USERS)
         episodes.size[i, step] = 0.0
         if waiting > 0:
@@ -532,8 +534,8 @@ def _draw_links(episodes: Episodes, i: int, ranges: Ranges, state: NDArray[np.ui
     for server in range(episodes.edges[i] + 1):
         near, far = CLOUD_DISTANCE if server == 0 else EDGE_DISTANCE
         for user in range(USERS):
-            distance = near + (far - near) * _uniform(state)
-            fading = -math.log(_uniform(state))
+            distance = near + (far - near) * uniform(state)
+            fading = -math.log(uniform(state))
             gain = fading / (distance * distance * distance * math.sqrt(distance))
             ratio = RELEASED_SNR * gain * gain if ranges.released else TEXTBOOK_SNR * gain
             rate = BANDWIDTH * math.log1p(ratio) / math.log(2.0)
@@ -562,7 +564,7 @@ def restart(
     """
     state = np.zeros(1, np.uint64)
     for i in indices:
-        state[0] = _mix(episodes.key[i] + np.uint64(episodes.episode[i]) * _GOLDEN)
+        state[0] = mixed(episodes.key[i] + np.uint64(episodes.episode[i]) * _GOLDEN)
         episodes.episode[i] += 1
         mean_size = _draw_context(episodes, i, ranges, state)
         _draw_tasks(episodes, i, mean_size, state)

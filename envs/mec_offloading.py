@@ -44,6 +44,7 @@ from morl.envs.mec_kernels import (
     advance,
     restart,
 )
+from morl.envs.mec_model import OffloadingModel
 from morl.envs.vector import ActionError, BatchedEnv, EnvArgumentError, NotResetError
 from morl.registry import register_env
 from morl.types import EnvSpec, Objective
@@ -217,6 +218,7 @@ class MecOffloadingVectorEnv(BatchedEnv):
 
     Attributes:
         contexts: what contexts are drawn from.
+        model: reads observations, for policies that compute costs instead of learning them.
     """
 
     def __init__(
@@ -269,6 +271,14 @@ class MecOffloadingVectorEnv(BatchedEnv):
             floor=_floor(rate_floor, channel),
         )
         features = PAPER_FEATURES + self._extras
+        self.model = OffloadingModel(
+            env_id=env_id,
+            features=features,
+            exact=observation == "marginal",
+            backlog={"paper": None, "backlog": PAPER_FEATURES, "marginal": PAPER_FEATURES + 2}[
+                observation
+            ],
+        )
         super().__init__(
             num_envs,
             env_id=env_id,
