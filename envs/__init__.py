@@ -51,6 +51,7 @@ def make_task(
     discount: float | None = None,
     horizon: int | None = None,
     reference_point: Sequence[float] | None = None,
+    box: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> Task:
     """An environment with everything fixed that decides a score.
 
@@ -60,6 +61,7 @@ def make_task(
         discount: instead of the spec's, in (0, 1].
         horizon: step limit instead of the spec's.
         reference_point: instead of the spec's, one coordinate an objective.
+        box: lower and upper corner by which returns are normalised, instead of the spec's.
 
     Returns:
         A task; its anchors are those known to hold under the overrides.
@@ -80,10 +82,13 @@ def make_task(
         changes["reference_point"] = tuple(float(coordinate) for coordinate in reference_point)
     try:
         spec = replace(registered, **changes)
+        if spec != registered:
+            spec = replace(spec, anchors=_anchors(registered, spec))
+        if box is not None:  # changes no hypervolume: the anchors still hold
+            low, high = (tuple(float(coordinate) for coordinate in corner) for corner in box)
+            spec = replace(spec, box=(low, high))
     except ValueError as error:
         raise EnvArgumentError(str(error)) from None
-    if spec != registered:
-        spec = replace(spec, anchors=_anchors(registered, spec))
     _check_available(entry)
     return Task(spec=spec, factory=partial(_make_batch, entry, spec, settings), kwargs=settings)
 

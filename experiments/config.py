@@ -43,6 +43,8 @@ class EnvConfig:
         discount: replaces the spec's discount, in (0, 1].
         horizon: replaces the spec's step limit.
         reference_point: replaces the spec's, one coordinate an objective.
+        box_low: lower corner of the box by which returns are normalised, or None for the spec's.
+        box_high: upper corner; both or none.
     """
 
     id: str = "minecart-v0"
@@ -50,6 +52,15 @@ class EnvConfig:
     discount: float | None = None
     horizon: int | None = None
     reference_point: list[float] | None = None
+    box_low: list[float] | None = None
+    box_high: list[float] | None = None
+
+    @property
+    def box(self) -> tuple[list[float], list[float]] | None:
+        """Lower and upper corner, or None."""
+        if self.box_low is None or self.box_high is None:
+            return None
+        return self.box_low, self.box_high
 
 
 @dataclass(kw_only=True)
@@ -310,6 +321,8 @@ def _check_env(env: EnvConfig) -> None:
         raise ConfigError(f"env.discount must be in (0, 1], got {env.discount}")
     if env.reference_point is not None and not all(map(math.isfinite, env.reference_point)):
         raise ConfigError(f"env.reference_point must be finite, got {env.reference_point}")
+    if (env.box_low is None) != (env.box_high is None):
+        raise ConfigError("env.box_low and env.box_high: a box needs both corners")
 
 
 def _require(name: str, value: int | None, *, at_least: int) -> None:

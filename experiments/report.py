@@ -394,7 +394,8 @@ def _command(result: RunResult) -> str:
     """The command that makes the run; the agent's settings in full, its defaults may change."""
     usual = {name: getattr(RunSettings(), name) for name in vars(RunSettings())}
     try:
-        env = {"discount": None, "horizon": None, "reference_point": None}
+        unset = ("discount", "horizon", "reference_point", "box_low", "box_high")
+        env = dict.fromkeys(unset)
         return command_of(result.config, {**usual, "env": env})
     except (KeyError, TypeError):  # a record of another runner
         return ""

@@ -185,6 +185,7 @@ def task_of(config: RunConfig) -> Task:
         discount=env.discount,
         horizon=env.horizon,
         reference_point=env.reference_point,
+        box=env.box,
     )
 
 

@@ -297,3 +297,14 @@ def test_gymnasium_makes_a_kernel_by_name_with_its_registered_horizon():
     batch = gymnasium.make_vec("minecart-v0", num_envs=8, vectorization_mode="vector_entry_point")
     assert isinstance(batch, MinecartVectorEnv)
     assert batch.max_episode_steps == 1000
+
+
+def test_a_task_takes_a_box_and_keeps_its_anchors() -> None:
+    spec = make_task("minecart-v0", box=((0, 0, -2), (1.5, 1.5, 0))).spec
+    assert spec.box == ((0.0, 0.0, -2.0), (1.5, 1.5, 0.0))
+    assert spec.anchors == make_task("minecart-v0").spec.anchors != {}
+
+
+def test_a_box_that_is_empty_names_the_environment() -> None:
+    with pytest.raises(EnvArgumentError, match=r"minecart-v0: box is empty"):
+        make_task("minecart-v0", box=((0, 0, 0), (1, 1, 0)))

@@ -332,6 +332,17 @@ def test_a_reference_point_of_another_length_is_refused_before_anything_is_writt
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_box_of_the_settings_is_in_the_record_and_scales_the_indicators(tmp_path: Path) -> None:
+    boxed = config(tmp_path)
+    boxed.env.box_low, boxed.env.box_high = [0.0, 0.0], [4.0, 4.0]
+    result = run(boxed)
+    assert (result.protocol.box_low, result.protocol.box_high) == ((0.0, 0.0), (4.0, 4.0))
+    usual = run(config(tmp_path))  # its box is twice as long
+    scaled = [each.metrics["hypervolume_normalised"].value for each in (result, usual)]
+    assert scaled[0] > 2 * scaled[1] > 0
+    assert result.metrics["hypervolume"].value == usual.metrics["hypervolume"].value
+
+
 def test_a_reference_point_that_nothing_beats_is_said(tmp_path: Path) -> None:
     high = config(tmp_path)
     high.env.reference_point = [100.0, 0.0]
@@ -523,6 +534,7 @@ def test_a_command_names_what_differs_from_the_defaults() -> None:
             {"env": EnvConfig("levers-v0", reference_point=[float("nan"), 0.0])},
             r"env\.reference_point must be finite",
         ),
+        ({"env": EnvConfig("levers-v0", box_low=[0.0, 0.0])}, r"a box needs both corners"),
         ({"agent_config": 3}, r"random_search takes a morl\.agents\.random_search\.Config"),
     ],
 )
