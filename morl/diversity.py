@@ -1,0 +1,1 @@
+"""How varied samples are."""
