@@ -124,6 +124,15 @@ class OffloadingModel:
         _all_costs(flat, self.exact, waiting_weight, found)
         return found.reshape(*rows.shape[:-1], 2)
 
+    def weighted(
+        self, observations: NDArray[Any], weights: Floats, *, waiting_weight: float = 2.0
+    ) -> Floats:
+        """Weighted sums of `costs`, ``(..., server)``; weights are ``(..., 2)``."""
+        costs = self.costs(observations, waiting_weight=waiting_weight)
+        exist = np.isfinite(costs[..., 0])
+        sums = (np.where(exist[..., None], costs, 0.0) * weights[..., None, :]).sum(axis=-1)
+        return np.where(exist, sums, np.inf)
+
     def lookahead(
         self,
         observations: NDArray[Any],
