@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
+import importlib.util
 import os
 import re
+import socket
 import sys
+import tempfile
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, make_dataclass
 from functools import partial
 from importlib import resources
-from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional, Union, get_args, get_origin, get_type_hints
 
 import hydra
+import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -37,34 +43,73 @@ from morl.experiments.config import (
     nearest,
     unknown_key,
 )
+from morl.experiments.interrupts import RunInterrupted
+from morl.experiments.tune_config import TuneSettings
 from morl.registry import AGENTS, ENVS
+from morl.storage import json_bytes
+from morl.types import MorlError
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
 
 CONF = "morl.conf"
-GROUPS = ("env", "agent", "experiment")
+RUN, TUNE = "config", "tune"
+"""Primary configurations: of `morl run` and of `morl tune`."""
+
+GROUPS = ("env", "agent", "experiment", "tuned", "hpo", "hpo/space", "hydra/launcher")
+TUNED_FILE = "best.yaml"
+"""Name of a tuned configuration in the folder of its study."""
+
+LAUNCHERS = {
+    "slurm": ("hydra_submitit_launcher", "slurm"),
+    "submitit_slurm": ("hydra_submitit_launcher", "slurm"),
+    "submitit_local": ("hydra_submitit_launcher", "slurm"),
+    "ray_cluster": ("hydra_ray_launcher", "ray"),
+    "ray": ("hydra_ray_launcher", "ray"),
+}
+"""Launchers that are not Hydra's own: their package in ``hydra_plugins``, and our extra."""
+
 _FULL_ERROR = "HYDRA_FULL_ERROR"
-_FREE_KEYS = "env.kwargs."
+_FREE_KEYS = ("env.kwargs.", "hpo.space.", "hpo.diverged.")
 _WHOLE_NUMBERS = frozenset({"seed", "steps", "sync_every", "eval_every"})
 _POWER_OF_TEN = re.compile(r"\b\d+(\.\d)?[eE]\+?\d+\b")
 _PRIMITIVES = (int, float, bool, str, bytes, Any)
 
 
+class JobFailedError(MorlError):
+    """A job that a launcher ran elsewhere failed; it has said itself why."""
+
+
+class LauncherError(MorlError):
+    """A launcher that ended in an error of its own."""
+
+
 def experiments() -> list[str]:
     """Names that ``experiment=`` takes."""
-    folder = resources.files(CONF) / "experiment"
-    return sorted(
-        file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")
-    )
+    return choices_of("experiment")
+
+
+def choices_of(group: str) -> list[str]:
+    """Names of the files in a folder of ``conf/`` and in its folders, sorted."""
+    folder = resources.files(CONF).joinpath(*group.split("/"))
+    return sorted(_names_in(folder)) if folder.is_dir() else []
+
+
+def _names_in(folder: Traversable) -> Iterator[str]:
+    for file in folder.iterdir():
+        if file.name.endswith(".yaml"):
+            yield file.name.removesuffix(".yaml")
+        elif file.is_dir() and not file.name.startswith("__"):
+            yield from (f"{file.name}/{name}" for name in _names_in(file))
 
 
 def publish() -> None:
-    """Offer every registered environment and agent as a typed choice."""
+    """Offer every registered environment and agent as a typed choice, and the settings' types."""
     store = ConfigStore.instance()
-    root = make_dataclass(
-        "Run",
-        [("env", EnvConfig, field(default_factory=EnvConfig)), ("agent", Any, MISSING)],
-        bases=(typed_node(RunSettings),),
-    )
-    store.store(name="run_settings", node=root)
+    choices = [("env", EnvConfig, field(default_factory=EnvConfig)), ("agent", Any, MISSING)]
+    for name, settings in (("run_settings", RunSettings), ("tune_settings", TuneSettings)):
+        node = make_dataclass("Settings", choices, bases=(typed_node(settings),))
+        store.store(name=name, node=node)
     for env_id in ENVS:
         store.store(group="env", name=env_id, node=EnvConfig(id=env_id))
     for name, entry in AGENTS.items():
@@ -123,43 +168,128 @@ def _omegaconf_union(parts: tuple[Any, ...]) -> Any:  # noqa: ANN401 - any type
     return Any
 
 
-def compose_and_run(arguments: Sequence[str], job: Callable[[dict[str, Any]], int]) -> int:
+def compose_and_run(
+    arguments: Sequence[str], job: Callable[[dict[str, Any]], int], *, primary: str = RUN
+) -> int:
     """Compose what the arguments say, once or for each job of a multirun, and run it.
 
     Args:
         arguments: Hydra's command line, without the program.
-        job: runs one composed configuration and returns an exit code; prints its own errors.
+        job: runs one composed configuration and returns an exit code; prints its own errors. A
+            function of a module where a launcher is to run it elsewhere.
+        primary: `RUN` or `TUNE`.
 
     Returns:
         The largest exit code.
 
     Raises:
         ConfigError: the arguments do not make a configuration; says which one and why.
+        JobFailedError: a job that a launcher ran elsewhere failed.
+        LauncherError: a launcher ended in an error of its own.
     """
     publish()
-    flags, overrides = _sorted_words(arguments)
+    flags, overrides = sorted_words(arguments)
     overrides = prepare(overrides)
     codes: list[int] = [0]
     wish = os.environ.get(_FULL_ERROR)
+    folder = Path.cwd()
 
     def task(composed: DictConfig) -> None:
+        if not _in_this_process():
+            run_elsewhere(job, _plain(composed), folder=folder)
+            return
         with _environment(_FULL_ERROR, wish):
             codes.append(job(_plain(composed)))
-        if codes[-1] and not _in_this_process():
-            raise SystemExit(codes[-1])
 
-    app = hydra.main(version_base="1.3", config_path=f"pkg://{CONF}", config_name="config")(task)
-    try:
-        # Hydra hands its errors on, instead of printing them, where tracebacks are wanted.
-        with _environment(_FULL_ERROR, "1"), _program_arguments([*flags, *overrides]):
-            app()
-    except (HydraException, OmegaConfBaseException) as error:
-        if full_errors():
-            raise
-        raise ConfigError(_explain(error, overrides)) from error
-    finally:
-        GlobalHydra.instance().clear()
+    app = hydra.main(version_base="1.3", config_path=f"pkg://{CONF}", config_name=primary)(task)
+    launcher = launcher_of(overrides)
+    with _sweep_folder(flags, overrides) as words:
+        try:
+            # Hydra hands its errors on, instead of printing them, where tracebacks are wanted.
+            with _environment(_FULL_ERROR, "1"), _program_arguments([*flags, *words]):
+                app()
+        except (HydraException, OmegaConfBaseException) as error:
+            if full_errors():
+                raise
+            raise ConfigError(_explain(error, overrides, primary)) from error
+        except Exception as error:
+            if full_errors() or launcher is None or isinstance(error, MorlError):
+                raise
+            raise LauncherError(
+                f"the launcher {launcher} ended with {type(error).__name__}: {_first_line(error)}\n"
+                "  what is finished stays; the same command does the rest"
+            ) from error
+        finally:
+            GlobalHydra.instance().clear()
     return max(codes)
+
+
+def run_elsewhere(
+    job: Callable[[dict[str, Any]], int], record: dict[str, Any], *, folder: Path
+) -> None:
+    """A job in another process, where a launcher put it.
+
+    All that goes wrong becomes an exception that Hydra carries home: some launchers wait forever
+    for a process that ends in any other way.
+
+    Args:
+        job: see `compose_and_run`.
+        record: its configuration.
+        folder: in which the command was given; relative paths start there.
+
+    Raises:
+        JobFailedError: says where it failed.
+    """
+    host = socket.gethostname()
+    try:
+        os.chdir(folder)
+    except OSError:
+        raise JobFailedError(
+            f"{folder} is not there on {host}: launchers need a folder that all machines share"
+        ) from None
+    try:
+        code = job(record)
+    except RunInterrupted as request:
+        raise JobFailedError(f"on {host}: {request.message}") from None
+    if code:
+        raise JobFailedError(f"a job on {host} failed with exit code {code}; its log says why")
+
+
+def compose_only(arguments: Sequence[str], *, primary: str = RUN) -> dict[str, Any]:
+    """The configuration that overrides make, as plain data; nothing is run.
+
+    Raises:
+        ConfigError: the arguments do not make a configuration; says which one and why.
+    """
+    publish()
+    overrides = prepare(arguments)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module(CONF, version_base="1.3"):
+            return _plain(compose(primary, overrides=overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error, overrides, primary)) from error
+
+
+def launcher_of(overrides: Iterable[str]) -> str | None:
+    """The launcher that overrides choose, if it is not Hydra's own."""
+    chosen = [word.partition("=")[2] for word in overrides if word.startswith("hydra/launcher=")]
+    return chosen[-1] if chosen and chosen[-1] != "basic" else None
+
+
+@contextmanager
+def _sweep_folder(flags: Sequence[str], overrides: Sequence[str]) -> Iterator[list[str]]:
+    """Overrides by which a multirun in this process leaves nothing of Hydra's behind.
+
+    Other launchers need a folder that other machines see.
+    """
+    multirun = bool({"-m", "--multirun"} & set(flags))
+    chosen = any(word.startswith("hydra.sweep.dir=") for word in overrides)
+    if not multirun or chosen or launcher_of(overrides) is not None:
+        yield list(overrides)
+        return
+    with tempfile.TemporaryDirectory(prefix="morl-sweep-") as folder:
+        yield [*overrides, f"hydra.sweep.dir='{folder}'"]
 
 
 _FLAGS_WITH_VALUES = frozenset(
@@ -178,7 +308,7 @@ _FLAGS_WITH_VALUES = frozenset(
 )
 
 
-def _sorted_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def sorted_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Flags with their values, and overrides."""
     flags: list[str] = []
     overrides: list[str] = []
@@ -201,7 +331,8 @@ def full_errors() -> bool:
 def prepare(overrides: Iterable[str]) -> list[str]:
     """Check the choices that overrides make, and allow what Hydra's grammar would refuse.
 
-    Keys of ``env.kwargs`` need no "+", and numbers of steps may be written as 1e6.
+    Keys of ``env.kwargs`` need no "+", numbers of steps may be written as 1e6, and a tuned
+    configuration may be named by its file.
 
     Raises:
         ConfigError: names the override, or what there is to choose from.
@@ -218,6 +349,8 @@ def _prepare(word: str) -> str:
             f"and values with special characters in quotes ({_first_line(error)})"
         ) from error
     key = override.key_or_group
+    if key == "tuned" and not word.startswith("~"):
+        return f"+tuned={','.join(_tuned_name(name) for name in _chosen(override))}"
     if key in GROUPS:
         _check_choice(key, override)
     if key.startswith(_FREE_KEYS) and not word.startswith(("+", "~")):
@@ -228,21 +361,67 @@ def _prepare(word: str) -> str:
     return word
 
 
-def _check_choice(group: str, override: Override) -> None:
+def _chosen(override: Override) -> list[str]:
     if override.is_sweep_override():
-        chosen = [str(value) for value in override.sweep_string_iterator()]
-    else:
-        chosen = [str(override.value())]
-    for name in chosen:
+        return [str(value) for value in override.sweep_string_iterator()]
+    return [str(override.value())]
+
+
+def _check_choice(group: str, override: Override) -> None:
+    for name in _chosen(override):
         if group == "env":
             _ = ENVS[name]
         elif group == "agent":
             _ = AGENTS[name]
-        elif name not in (*experiments(), "None"):
-            known = experiments()
+        elif group == "hydra/launcher":
+            _check_launcher(name)
+        elif name not in (*choices_of(group), "None"):
+            known = choices_of(group)
             raise ConfigError(
-                f"unknown experiment {name!r}{nearest(name, known)} Available: {', '.join(known)}."
+                f"unknown {group} {name!r}{nearest(name, known)} Available: {', '.join(known)}."
             )
+
+
+def _check_launcher(name: str) -> None:
+    if name not in LAUNCHERS:
+        return  # Hydra knows those of other plug-ins
+    package, extra = LAUNCHERS[name]
+    if importlib.util.find_spec("hydra_plugins") is None or (
+        importlib.util.find_spec(f"hydra_plugins.{package}") is None
+    ):
+        raise ConfigError(
+            f"hydra/launcher={name} needs packages that are not installed: "
+            f"pip install 'morl-suite[{extra}]'"
+        )
+
+
+def _tuned_name(wanted: str) -> str:
+    """Name of a tuned configuration in Hydra's group; a file is put there.
+
+    Args:
+        wanted: AGENT/ENVIRONMENT of those that the suite has, a file, or the folder of a study.
+
+    Raises:
+        ConfigError: there is no such configuration.
+    """
+    known = choices_of("tuned")
+    if wanted in known:
+        return wanted
+    path = Path(wanted) / TUNED_FILE if Path(wanted).is_dir() else Path(wanted)
+    if not path.is_file():
+        raise ConfigError(
+            f"tuned: {wanted!r} is neither a file, nor the folder of a finished study, nor one of "
+            f"{', '.join(known)}{nearest(wanted, known)}"
+        )
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path} cannot be read: {_first_line(error)}") from error
+    if not isinstance(content, dict) or "agent" not in content:
+        raise ConfigError(f"{path} is not a tuned configuration: it has no settings of an agent")
+    name = f"file-{hashlib.sha256(json_bytes(content)).hexdigest()[:12]}"
+    ConfigStore.instance().store(group="tuned", name=name, node=content, package="_global_")
+    return name
 
 
 def _plain(composed: DictConfig) -> dict[str, Any]:
@@ -283,7 +462,7 @@ def _environment(name: str, value: str | None) -> Iterator[None]:
             os.environ[name] = before
 
 
-def _explain(error: Exception, overrides: Sequence[str]) -> str:
+def _explain(error: Exception, overrides: Sequence[str], primary: str) -> str:
     """Say what is wrong in the words of the command line."""
     cause: BaseException = error
     while cause.__cause__ is not None:
@@ -292,7 +471,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
     text = _first_line(cause)
     missing = re.search(r"Key '([^']+)' (?:is )?not in", text)
     if missing:
-        return unknown_key(key or missing[1], _known_keys(overrides))
+        return unknown_key(key or missing[1], _known_keys(overrides, primary))
     wrong = re.match(
         r"Value '(.*)' (?:of type '\w+' could not be converted to|is not a valid) (\w+)", text
     )
@@ -308,12 +487,16 @@ _KINDS = {
 }
 
 
-def _known_keys(overrides: Sequence[str]) -> list[str]:
+def _known_keys(overrides: Sequence[str], primary: str) -> list[str]:
     """Keys that would be right, under the choices that the overrides make."""
-    chosen = [word for word in overrides if word.split("=")[0] in GROUPS and "," not in word]
+    chosen = [
+        word
+        for word in overrides
+        if word.split("=")[0].lstrip("+") in GROUPS[:-1] and "," not in word
+    ]
     GlobalHydra.instance().clear()
     with initialize_config_module(CONF, version_base="1.3"):
-        return list(_flat_keys(_plain(compose("config", overrides=chosen))))
+        return list(_flat_keys(_plain(compose(primary, overrides=chosen))))
 
 
 def _flat_keys(tree: Mapping[str, Any], prefix: str = "") -> Iterable[str]:

@@ -13,7 +13,7 @@ import math
 import re
 import shlex
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -64,21 +64,53 @@ class EnvConfig:
 
 
 @dataclass(kw_only=True)
-class RunSettings:
-    """Everything about a run except its environment and its agent.
+class ProtocolSettings:
+    """How long an agent learns, and how what it learnt is measured.
 
     Attributes:
-        seed: root of all random streams.
         steps: budget in environment steps, the agent's own evaluations included.
         sync_every: steps between synchronisation points, where the run is saved and can be
             resumed; default a hundredth of the budget.
-        eval_every: steps between the points of the learning curve; default a tenth.
         curve_episodes: episodes a solution for the learning curve, of the selection stream.
         curve_solutions: most solutions that a point of the learning curve looks at.
         selection_episodes: episodes a candidate by which the front is chosen.
         report_episodes: episodes a solution by which the front is judged.
         max_batch: most environments that an evaluation steps at once.
         threads: of torch; part of the record, as their number changes the last bits.
+    """
+
+    steps: int = 100_000
+    sync_every: int | None = None
+    curve_episodes: int = 8
+    curve_solutions: int = 64
+    selection_episodes: int = 32
+    report_episodes: int = 32
+    max_batch: int = 1024
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what no run could use.
+
+        Raises:
+            ConfigError: names the setting.
+        """
+        check_choices(self)
+        for name in (
+            "steps", "sync_every", "curve_episodes", "curve_solutions", "selection_episodes",
+            "max_batch", "threads",
+        ):  # fmt: skip
+            require(name, getattr(self, name), at_least=1)
+        # One episode has no leave-one-out.
+        require("report_episodes", self.report_episodes, at_least=2)
+
+
+@dataclass(kw_only=True)
+class RunSettings(ProtocolSettings):
+    """Everything about a run except its environment and its agent.
+
+    Attributes:
+        seed: root of all random streams.
+        eval_every: steps between the points of the learning curve; default a tenth.
         out: folder for all runs.
         resume: what to do if the folder has an unfinished run: "auto" goes on if the code is
             the same, "any" whatever the code, "never" moves it aside and starts afresh, a
@@ -88,15 +120,7 @@ class RunSettings:
     """
 
     seed: int = 0
-    steps: int = 100_000
-    sync_every: int | None = None
     eval_every: int | None = None
-    curve_episodes: int = 8
-    curve_solutions: int = 64
-    selection_episodes: int = 32
-    report_episodes: int = 32
-    max_batch: int = 1024
-    threads: int = 1
     out: str = "runs"
     resume: Literal["auto", "any", "never"] = "auto"
     tensorboard: bool = False
@@ -108,15 +132,9 @@ class RunSettings:
         Raises:
             ConfigError: names the setting.
         """
-        check_choices(self)
-        for name in (
-            "steps", "sync_every", "eval_every", "curve_episodes", "curve_solutions",
-            "selection_episodes", "max_batch", "threads",
-        ):  # fmt: skip
-            _require(name, getattr(self, name), at_least=1)
-        # One episode has no leave-one-out.
-        _require("report_episodes", self.report_episodes, at_least=2)
-        _require("seed", self.seed, at_least=0)
+        super().__post_init__()
+        require("eval_every", self.eval_every, at_least=1)
+        require("seed", self.seed, at_least=0)
 
 
 @dataclass(kw_only=True)
@@ -141,7 +159,7 @@ class RunConfig(RunSettings):
             UnknownNameError: there is no such agent.
         """
         super().__post_init__()
-        _check_env(self.env)
+        check_env_config(self.env)
         expected = AGENTS[self.agent].config
         if self.agent_config is None:
             self.agent_config = expected()
@@ -167,10 +185,10 @@ class RunConfig(RunSettings):
         settings = {
             setting.name: getattr(self, setting.name) for setting in dataclasses.fields(RunSettings)
         }
-        plain: dict[str, Any] = _plain(
+        content: dict[str, Any] = plain(
             {"env": dataclasses.asdict(self.env), "agent": agent, **settings}
         )
-        return plain
+        return content
 
     def deciding(self) -> dict[str, Any]:
         """The part of `record` that can change what the run finds out."""
@@ -220,17 +238,28 @@ def command_of(record: Mapping[str, Any], default: Mapping[str, Any]) -> str:
         record: result of `RunConfig.record`.
         default: likewise; settings that are the same here are left out.
     """
-    words = [
-        "morl", "run", f"env={record['env']['id']}", f"agent={record['agent']['name']}",
-        f"seed={record['seed']}",
-    ]  # fmt: skip
+    return shlex.join(["morl", "run", *command_words(record, default, always=("seed",))])
+
+
+def command_words(
+    record: Mapping[str, Any], default: Mapping[str, Any], *, always: Sequence[str] = ()
+) -> list[str]:
+    """Overrides that make a record: environment and agent, then what is not the default.
+
+    Args:
+        record: settings with an "env" and an "agent".
+        default: likewise.
+        always: keys that are named even if they have their default.
+    """
+    words = [f"env={record['env']['id']}", f"agent={record['agent']['name']}"]
+    words += [f"{key}={_word(record[key])}" for key in always]
     usual = dict(flat(default))
     ordered = {"env": record["env"], "agent": record["agent"], **record}
     for key, value in flat(ordered):
-        if key in ("env.id", "agent.name", "seed") or usual.get(key, _ABSENT) == value:
+        if key in ("env.id", "agent.name", *always) or usual.get(key, _ABSENT) == value:
             continue
         words.append(f"{key}={_word(value)}")
-    return shlex.join(words)
+    return words
 
 
 _ABSENT = object()
@@ -315,8 +344,13 @@ def nearest(word: str, known: Iterable[Any]) -> str:
     return f", did you mean {found[0]!r}?" if found else ""
 
 
-def _check_env(env: EnvConfig) -> None:
-    _require("env.horizon", env.horizon, at_least=1)
+def check_env_config(env: EnvConfig) -> None:
+    """Refuse settings that fit no environment.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    require("env.horizon", env.horizon, at_least=1)
     if env.discount is not None and not 0.0 < env.discount <= 1.0:
         raise ConfigError(f"env.discount must be in (0, 1], got {env.discount}")
     if env.reference_point is not None and not all(map(math.isfinite, env.reference_point)):
@@ -325,7 +359,12 @@ def _check_env(env: EnvConfig) -> None:
         raise ConfigError("env.box_low and env.box_high: a box needs both corners")
 
 
-def _require(name: str, value: int | None, *, at_least: int) -> None:
+def require(name: str, value: int | None, *, at_least: int) -> None:
+    """Refuse a number that is too small; None passes.
+
+    Raises:
+        ConfigError: names the setting.
+    """
     if value is not None and value < at_least:
         raise ConfigError(f"{name} must be at least {at_least}, got {value}")
 
@@ -349,12 +388,12 @@ def _accepts(hint: Any, kind: type) -> bool:  # noqa: ANN401 - any type
     return (get_origin(hint) or hint) is kind
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - plain data
+def plain(value: Any) -> Any:  # noqa: ANN401 - plain data
     """Tuples become lists, as they do in JSON."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 
