@@ -295,6 +295,11 @@ class HypergridCore(CompositionalCore):
         np.put_along_axis(code, states + self._offsets, 1.0, axis=1)
         return code
 
+    def decode(self, encodings: NDArray[np.float32]) -> States:
+        """The place of the one of each coordinate."""
+        sides = encodings.reshape(len(encodings), self.grid.dimensions, self.grid.height)
+        return np.asarray(sides.argmax(axis=2), np.int64)
+
     def describe(self, states: States) -> list[str]:
         """Coordinates in brackets."""
         return [f"({', '.join(map(str, row))})" for row in states.tolist()]

@@ -197,6 +197,10 @@ class CompositionalCore(ABC):
         """States as numbers between 0 and 1 for networks, (object, encoding)."""
 
     @abstractmethod
+    def decode(self, encodings: NDArray[np.float32]) -> States:
+        """States of which these are the encodings: what a policy sees of the Gymnasium view."""
+
+    @abstractmethod
     def describe(self, states: States) -> list[str]:
         """Each object in a few characters: its letters, its coordinates, its SMILES."""
 
