@@ -7,26 +7,22 @@ results. Everything that comes from a result is escaped: it may be somebody else
 
 from __future__ import annotations
 
-import html
 import io
-import json
 import math
 import os
 import re
 from collections.abc import Iterable, Sequence
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
-from plotly.offline import get_plotlyjs
 
 from morl.experiments import figures, measures
 from morl.experiments.comparison import Comparison, Entry, Interval, Loaded, compare, find_results
 from morl.experiments.config import RunSettings, command_of, flat
+from morl.experiments.page import figure, page, text
 from morl.result import RunResult
-from morl.storage import atomic_write, json_bytes, make_folder
+from morl.storage import atomic_write, make_folder
 
 NAME = "report.html"
 
@@ -76,13 +72,13 @@ def write_report(
     """
     loaded, unreadable = find_results(paths)
     comparisons = compare(loaded)
-    page = output or _common_folder(paths) / NAME
-    make_folder(page.parent)
-    atomic_write(page, render(comparisons, unreadable=unreadable).encode())
-    written = [page]
+    target = output or _common_folder(paths) / NAME
+    make_folder(target.parent)
+    atomic_write(target, render(comparisons, unreadable=unreadable).encode())
+    written = [target]
     if png:
         for name, figure in paper_figures(comparisons):
-            path = page.with_name(f"{page.stem}-{name}.png")
+            path = target.with_name(f"{target.stem}-{name}.png")
             atomic_write(path, _png(figure))
             written.append(path)
     return written
@@ -103,17 +99,13 @@ def render(
                 "runs": explorer_runs(comparison),
             }
     data = {"figures": drawn, "explorers": explorers, "chosen": figures.CHOSEN}
-    template = resources.files("morl.experiments") / "templates"
-    parts = {name: (template / f"report.{name}").read_text("utf-8") for name in ("css", "js")}
-    return Template((template / "report.html").read_text("utf-8")).substitute(
+    return page(
+        "report.html",
+        data=data,
         title="morl-suite report",
         subtitle=_subtitle(comparisons, unreadable),
         contents=_contents(comparisons),
-        style=parts["css"],
-        script=parts["js"],
-        plotly=get_plotlyjs(),
         body="\n".join([*sections, _unreadable(unreadable)]),
-        data=_script_json(data),
     )
 
 
@@ -159,24 +151,24 @@ def _section(number: int, comparison: Comparison, drawn: dict[str, Any]) -> str:
     """One task; its figures are added to `drawn`."""
     parts = [
         f'<section class="card" id="task-{number}">',
-        f"<h2>{_text(comparison.spec.id)}</h2>",
-        f"<p>{_text(comparison.spec.description)}</p>" if comparison.spec.description else "",
+        f"<h2>{text(comparison.spec.id)}</h2>",
+        f"<p>{text(comparison.spec.description)}</p>" if comparison.spec.description else "",
         f'<p class="protocol">{_protocol(comparison)}</p>',
-        *(f'<p class="note">{_text(note)}</p>' for note in _notes(comparison)),
+        *(f'<p class="note">{text(note)}</p>' for note in _notes(comparison)),
         _indicator_table(comparison),
         _comparison_line(comparison),
     ]
     if _completed(comparison):
         parts += [
             "<h3>Front</h3>",
-            _figure(f"figure-{number}-front", figures.front_figure(comparison)[0], drawn, "Front"),
+            figure(f"figure-{number}-front", figures.front_figure(comparison)[0], drawn, "Front"),
             f'<p class="hint">{_front_hint(comparison)}</p>',
             "<h3>Which policy for which preference?</h3>",
             _explorer(number, comparison),
             "<h3>Learning</h3>",
             '<div class="pair">',
             *(
-                _figure(
+                figure(
                     f"figure-{number}-{column}",
                     figures.curve_figure(comparison, column, title)[0],
                     drawn,
@@ -203,7 +195,7 @@ def _protocol(comparison: Comparison) -> str:
         *(f"{count} report episodes a policy" for count in episodes),
         *(f"{key} = {value}" for key, value in comparison.kwargs.items()),
     ]
-    return " · ".join(map(_text, facts))
+    return " · ".join(map(text, facts))
 
 
 def _notes(comparison: Comparison) -> list[str]:
@@ -235,7 +227,7 @@ def _is_best(anchor: str) -> bool:
 def _indicator_table(comparison: Comparison) -> str:
     entries = comparison.entries
     head = "".join(
-        f'<th scope="col" class="number">{_swatch(comparison, entry)}{_text(entry.label)}</th>'
+        f'<th scope="col" class="number">{_swatch(comparison, entry)}{text(entry.label)}</th>'
         for entry in entries
     )
     rows = [("seeds", "", [_seeds(entry) for entry in entries])]
@@ -253,9 +245,9 @@ def _indicator_table(comparison: Comparison) -> str:
     )
     rows.append(("CPU time", "mean of a run", [_cpu(entry) for entry in entries]))
     body = "".join(
-        f'<tr><th scope="row">{_text(title)}</th>'
+        f'<tr><th scope="row">{text(title)}</th>'
         + "".join(f'<td class="number">{cell}</td>' for cell in cells)
-        + f'<td class="meaning">{_text(meaning)}</td></tr>'
+        + f'<td class="meaning">{text(meaning)}</td></tr>'
         for title, meaning, cells in rows
     )
     return (
@@ -268,15 +260,10 @@ def _comparison_line(comparison: Comparison) -> str:
     levels = figures.reference_levels(comparison.spec, "hypervolume")
     if not levels:
         return ""
-    listed = ", ".join(f"{_text(name)} <b>{level:.6g}</b>" for name, level in levels.items())
+    listed = ", ".join(f"{text(name)} <b>{level:.6g}</b>" for name, level in levels.items())
     known = comparison.spec.known_front
-    source = f" The known front is from: {_text(known.source)}." if known else ""
+    source = f" The known front is from: {text(known.source)}." if known else ""
     return f'<p class="hint">For comparison, hypervolumes: {listed}.{source}</p>'
-
-
-def _figure(name: str, figure: Any, drawn: dict[str, Any], label: str) -> str:  # noqa: ANN401 - plotly is untyped
-    drawn[name] = json.loads(figure.to_json())
-    return f'<figure><div id="{name}" role="img" aria-label="{_text(label)}"></div></figure>'
 
 
 def _front_hint(comparison: Comparison) -> str:
@@ -302,11 +289,11 @@ def _explorer(number: int, comparison: Comparison) -> str:
     typical = [figures.is_typical(comparison, run.result) for _, run in runs].index(True)
     options = "".join(
         f'<option value="{index}"{" selected" if index == typical else ""}>'
-        f"{_text(f'{label} seed {run.result.seed}')}</option>"
+        f"{text(f'{label} seed {run.result.seed}')}</option>"
         for index, (label, run) in enumerate(runs)
     )
     rows = "".join(
-        f'<tr><th scope="row">{_text(title)}</th><td class="number"></td>'
+        f'<tr><th scope="row">{text(title)}</th><td class="number"></td>'
         '<td class="number"></td><td class="number"></td>'
         '<td><div class="bar"><span></span></div></td></tr>'
         for title in figures.axis_titles(spec)
@@ -328,14 +315,14 @@ def _explorer(number: int, comparison: Comparison) -> str:
 def _sliders(number: int, names: Sequence[str]) -> str:
     """One slider from the first objective to the second, or one for each of several."""
     if len(names) <= 2:
-        left, right = _text(names[0]), _text(names[-1])
+        left, right = text(names[0]), text(names[-1])
         return (
             f'<div class="sliders single"><div><label for="slider-{number}-0"><span>{left}</span>'
             f'<span>{right}</span></label><input type="range" id="slider-{number}-0" min="0" '
             f'max="100" value="50" aria-label="preference from {left} to {right}"></div></div>'
         )
     sliders = "".join(
-        f'<div><label for="slider-{number}-{axis}">{_text(name)}</label>'
+        f'<div><label for="slider-{number}-{axis}">{text(name)}</label>'
         f'<input type="range" id="slider-{number}-{axis}" min="0" max="100" value="50"></div>'
         for axis, name in enumerate(names)
     )
@@ -369,16 +356,16 @@ def _run_details(label: str, run: Loaded) -> str:
         "folder": run.path,
     }
     rows = "".join(
-        f'<tr><th scope="row">{_text(name)}</th><td>{_text(fact)}</td></tr>'
+        f'<tr><th scope="row">{text(name)}</th><td>{text(fact)}</td></tr>'
         for name, fact in facts.items()
         if fact not in (None, "")
     )
     settings = "\n".join(f"{key} = {value}" for key, value in flat(result.config))
     return (
-        f"<details><summary>{_text(label)}, seed {result.seed} "
-        f"<small>{_text(result.run_id[:12])}</small></summary>"
-        f"<pre>{_text(_command(result))}</pre><div class='scroll'><table><tbody>{rows}</tbody>"
-        f"</table></div><details><summary>all settings</summary><pre>{_text(settings)}</pre>"
+        f"<details><summary>{text(label)}, seed {result.seed} "
+        f"<small>{text(result.run_id[:12])}</small></summary>"
+        f"<pre>{text(_command(result))}</pre><div class='scroll'><table><tbody>{rows}</tbody>"
+        f"</table></div><details><summary>all settings</summary><pre>{text(settings)}</pre>"
         "</details></details>"
     )
 
@@ -405,7 +392,7 @@ def _contents(comparisons: Sequence[Comparison]) -> str:
     if len(comparisons) < 2:
         return ""
     items = "".join(
-        f'<li><a href="#task-{number}">{_text(comparison.spec.id)}</a></li>'
+        f'<li><a href="#task-{number}">{text(comparison.spec.id)}</a></li>'
         for number, comparison in enumerate(comparisons)
     )
     return f'<nav aria-label="Tasks"><ul>{items}</ul></nav>'
@@ -419,13 +406,13 @@ def _subtitle(comparisons: Sequence[Comparison], unreadable: Sequence[tuple[Path
         parts.append(f"{failed} failed")
     if unreadable:
         parts.append(f"{len(unreadable)} unreadable")
-    return _text(", ".join(parts))
+    return text(", ".join(parts))
 
 
 def _unreadable(unreadable: Sequence[tuple[Path, str]]) -> str:
     if not unreadable:
         return ""
-    items = "".join(f'<p class="note">{_text(reason)}</p>' for _, reason in unreadable)
+    items = "".join(f'<p class="note">{text(reason)}</p>' for _, reason in unreadable)
     return f'<section class="card"><h2>Could not be read</h2>{items}</section>'
 
 
@@ -495,16 +482,6 @@ def _duration(seconds: float) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
-
-
-def _script_json(data: Any) -> str:  # noqa: ANN401 - JSON
-    """JSON that cannot end the script element it stands in."""
-    text = json_bytes(data).decode("ascii")
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _common_folder(paths: Sequence[Path]) -> Path:

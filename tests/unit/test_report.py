@@ -13,6 +13,7 @@ from typing import Any
 import levers
 import numpy as np
 import pytest
+from plotly.offline import get_plotlyjs
 from short_runs import config
 
 from morl.experiments import cli, figures, report
@@ -126,8 +127,8 @@ def page_of(folder: Path, *results: RunResult) -> str:
 
 def own_part(page: str) -> str:
     """The page without the library that draws."""
-    assert page.count(report.get_plotlyjs()) == 1
-    return page.replace(report.get_plotlyjs(), "")
+    assert page.count(get_plotlyjs()) == 1
+    return page.replace(get_plotlyjs(), "")
 
 
 def data_of(page: str) -> dict[str, Any]:
