@@ -20,6 +20,7 @@ its result is then dropped (`TakenOverError`).
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import defaultdict
@@ -47,6 +48,7 @@ BEAT = "beat"
 END = "end"
 ERROR = "error"
 RUN = "run:"
+ABANDONED = "abandoned"
 
 CRASHED = "crashed"
 WITHDRAWN = "withdrawn"
@@ -55,8 +57,11 @@ RELEASED = "released"
 CLOSED: frozenset[TrialState] = frozenset({"complete", "pruned", "crashed", "lost"})
 
 
-class TakenOverError(Exception):
-    """The attempt was given to another worker; what this one found is dropped."""
+class TakenOverError(BaseException):
+    """The attempt was given to another worker; what this one found is dropped.
+
+    Like a request to stop, it goes through code of a run that catches all exceptions.
+    """
 
 
 class Attempt:
@@ -113,6 +118,14 @@ class Attempt:
         """
         self._write("set_trial_user_attr", f"{RUN}{seed}", dict(record))
         self.runs[seed] = dict(record)
+
+    def keep_cost(self, cost: Mapping[str, float]) -> None:
+        """Write what a run cost that was given up.
+
+        Raises:
+            TakenOverError: the attempt is somebody else's now.
+        """
+        self._write("set_trial_user_attr", ABANDONED, dict(cost))
 
     def beat(self, count: int) -> None:
         """A sign of life.
@@ -232,9 +245,7 @@ class Ledger:
         self._trials = patiently(
             lambda: self.storage.get_all_trials(self._study_id, deepcopy=False)
         )
-        changed = {
-            number for number in self._unfinished if self._trials[number].state.is_finished()
-        }
+        changed = {n for n in self._unfinished if self._trials[n].state.is_finished()}
         self._unfinished -= changed
         for number in range(len(self._task_of), len(self._trials)):
             task = self._place(self._trials[number])
@@ -339,7 +350,7 @@ class Ledger:
             state=OptunaState.RUNNING,
             value=None,
             values=None,
-            datetime_start=datetime.now(),  # noqa: DTZ005 - Optuna's are of local time
+            datetime_start=datetime.now(),
             datetime_complete=None,
             params=source.params if source else {},
             distributions=source.distributions if source else {},
@@ -362,20 +373,16 @@ class Ledger:
         Returns:
             How many.
         """
-        dead = [
-            number for number in sorted(self._unfinished) if self._is_dead(self._trials[number])
-        ]
+        dead = [n for n in sorted(self._unfinished) if self._is_dead(self._trials[n])]
         for number in dead:
-            trial_id = self._trials[number]._trial_id
-            try:
-                patiently(
-                    lambda i=trial_id: self.storage.set_trial_state_values(i, OptunaState.FAIL)
-                )  # type: ignore[misc]
-            except UpdateFinishedTrialError:
-                continue  # another reaper, or alive after all and finished
+            self._fail(self._trials[number]._trial_id)
         if dead:
             self.refresh()
         return len(dead)
+
+    def _fail(self, trial_id: int) -> None:
+        with contextlib.suppress(UpdateFinishedTrialError):  # another reaper, or alive after all
+            patiently(lambda: self.storage.set_trial_state_values(trial_id, OptunaState.FAIL))
 
     def _is_dead(self, trial: FrozenTrial) -> bool:
         owner = Owner.read(trial.user_attrs.get(OWNER, {}))
@@ -447,13 +454,17 @@ def state_of(attempts: Sequence[FrozenTrial], *, max_retries: int) -> TrialState
         return "complete"
     if OptunaState.PRUNED in states:
         return "pruned"
-    failed = [trial for trial in attempts if trial.state == OptunaState.FAIL]
-    ends = [trial.user_attrs.get(END) for trial in failed]
-    if CRASHED in ends:
+    if any(map(is_crash, attempts)):
         return "crashed"
-    if ends.count(None) > max_retries:
+    deaths = [trial for trial in attempts if trial.state == OptunaState.FAIL]
+    if sum(END not in trial.user_attrs for trial in deaths) > max_retries:
         return "lost"
     return "running" if OptunaState.RUNNING in states else "waiting"
+
+
+def is_crash(trial: FrozenTrial) -> bool:
+    """Whether an attempt ended in an error of the run."""
+    return trial.state == OptunaState.FAIL and trial.user_attrs.get(END) == CRASHED
 
 
 def runs_of(attempts: Sequence[FrozenTrial]) -> dict[int, dict[str, Any]]:

@@ -56,6 +56,10 @@ def resolve_methods(config: StudyConfig) -> tuple[SamplerName, PrunerName]:
         if sampler == "cmaes":
             raise StudyError("sampler 'cmaes' knows one objective only; choose tpe, nsga2 or gp")
         return ("tpe" if sampler == "auto" else sampler), "none"
+    if config.objectives[0].aggregate == "std":
+        if pruner not in ("auto", "none"):
+            raise StudyError(f"pruner {pruner!r}: a spread over seeds is known at the end only")
+        pruner = "none"
     if sampler == "auto":
         few = config.n_trials <= GP_TRIALS and pruner in ("auto", "none")
         sampler = "gp" if few else "tpe"

@@ -31,6 +31,7 @@ from morl.types import MorlError
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+    from optuna.trial import Trial
 
 Plain: TypeAlias = bool | int | float | str | None
 """What a storage of trials can hold as the value of a choice."""
@@ -108,6 +109,14 @@ class Dimension:
         if self.kind == "int":
             return distributions.IntDistribution(int(self.low), int(self.high), log=self.log)
         return distributions.FloatDistribution(self.low, self.high, log=self.log)
+
+    def suggest(self, trial: Trial) -> Plain:
+        """Let Optuna choose."""
+        if self.kind == "categorical":
+            return trial.suggest_categorical(self.name, self.labels)
+        if self.kind == "int":
+            return trial.suggest_int(self.name, int(self.low), int(self.high), log=self.log)
+        return trial.suggest_float(self.name, self.low, self.high, log=self.log)
 
     def record(self) -> dict[str, Any]:
         """As plain data."""

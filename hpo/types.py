@@ -270,6 +270,7 @@ class TrialRecord:
         started: when it was begun last, seconds since 1970, or None.
         ended: when it ended, or None.
         worker: who did it, or "".
+        abandoned: cost of a run that was given up early; empty unless pruned.
     """
 
     stage: Stage
@@ -284,11 +285,14 @@ class TrialRecord:
     started: float | None
     ended: float | None
     worker: str
+    abandoned: Mapping[str, float]
 
     @property
-    def seconds(self) -> float:
-        """What its finished runs took."""
-        return sum(run.cost.get("seconds", 0.0) for run in self.runs)
+    def cost(self) -> dict[str, float]:
+        """Sum over its runs, one that was given up included."""
+        costs = [*(run.cost for run in self.runs), self.abandoned]
+        names = sorted({name for cost in costs for name in cost})
+        return {name: sum(cost.get(name, 0.0) for cost in costs) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
