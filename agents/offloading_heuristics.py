@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from morl.agents.preference_scales import checked_factors, rescaled
 from morl.agents.reference_policies import FixedAgent, UnfitTaskError
 from morl.preferences import check_preferences, lattice
 from morl.registry import register_agent
@@ -98,8 +99,7 @@ class Config:
     Attributes:
         rule: what decides; see the page of the agent.
         policies: number of preferences that a sweep is made of, evenly spaced.
-        delay_scale: what a second counts when preferences weigh the objectives.
-        energy_scale: what a joule counts.
+        reward_scales: factors of seconds and joules that the preferences of a sweep weigh.
         waiting_weight: of "greedy", and within the futures of "rollout": what each second of
             shared time counts; 2 is the exact cost of the present task.
         samples: futures that "rollout" plays.
@@ -109,8 +109,7 @@ class Config:
 
     rule: Rule = "greedy"
     policies: int = 101
-    delay_scale: float = 0.01
-    energy_scale: float = 5.0
+    reward_scales: tuple[float, float] = (0.01, 5.0)
     waiting_weight: float = 2.0
     samples: int = 20
     lookahead: int = 40
@@ -129,10 +128,9 @@ class Config:
         for name in ("samples", "lookahead", "candidates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("delay_scale", "energy_scale", "waiting_weight"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value >= 0.0):
-                raise ValueError(f"{name} must be a number from 0 up, got {value}")
+        if not 0.0 <= self.waiting_weight < np.inf:
+            raise ValueError(f"waiting_weight must be from 0 up, got {self.waiting_weight}")
+        checked_factors(self.reward_scales, num_objectives=2, name="reward_scales")
 
 
 def least(costs: Table) -> NDArray[np.int64]:
@@ -259,25 +257,29 @@ class OffloadingHeuristic(FixedAgent):
     def __init__(self, task: Task, config: Config, *, total_steps: int, seed: int) -> None:  # noqa: ARG002 - as every agent
         self._config = config
         self._model = model_of(task, agent="offloading_heuristic")
-        self._scales = np.array([config.delay_scale, config.energy_scale])
         self._cost = self._cost_of_rule()
-        self._preferences = lattice(2, config.policies - 1)
+        self._preferences = rescaled(lattice(2, config.policies - 1), config.reward_scales)
         super().__init__([self.choose(self._preferences[0])])
 
     def solutions(self, preferences: Front | None = None) -> Sequence[Solution]:
-        """One policy a preference; without preferences those of the sweep, or the only one."""
+        """One policy for each preference of raw rewards.
+
+        Without preferences those of the sweep, evenly spaced for scaled rewards, or the only one.
+
+        Raises:
+            PreferenceError: for rows that are not on the simplex.
+        """
         if preferences is None:
             sweeps = self._config.rule in SWEEPS
             return super().solutions(self._preferences if sweeps else None)
         return super().solutions(check_preferences(preferences, num_objectives=2))
 
     def choose(self, preference: Table) -> Policy:
-        """The policy for a preference."""
+        """The policy for a preference of raw rewards."""
         if self._config.rule == "random":
-            return RandomServers(self._model, float(preference[0]))
-        weights = self._scales * preference
-        if self._config.rule == "least_energy":
-            weights = np.array([0.0, 1.0])
+            inverse = 1.0 / np.asarray(self._config.reward_scales)
+            return RandomServers(self._model, float(rescaled(preference[None], inverse)[0, 0]))
+        weights = np.array([0.0, 1.0]) if self._config.rule == "least_energy" else preference
         return CostPolicy(self._cost, weights)
 
     def _cost_of_rule(self) -> Cost:
