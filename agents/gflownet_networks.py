@@ -130,6 +130,10 @@ class PolicyNetwork(FlatParameters, ABC):
         """
 
     @abstractmethod
+    def tape(self) -> Array:
+        """Outputs of all steps since `begin`, (transition, output); a view."""
+
+    @abstractmethod
     def recall(self, objects: States, states: States, rows: Indices, times: Indices) -> Array:
         """Outputs for all states of whole trajectories, with a tape for `backward`.
 
@@ -224,6 +228,10 @@ class PerceptronPolicy(PolicyNetwork):
         np.dot(current, self.blocks[-2], out=outputs)
         outputs += self.blocks[-1]
         return outputs
+
+    def tape(self) -> Array:
+        """See `PolicyNetwork.tape`."""
+        return self._outputs[: self._filled]
 
     def recall(
         self,
