@@ -37,7 +37,8 @@ _SHORTEST_WAIT_S = 0.02
 _LONGEST_WAIT_S = 1.0
 
 
-def _never() -> bool:
+def never() -> bool:
+    """Nobody asks to stop."""
     return False
 
 
@@ -47,7 +48,7 @@ def work(
     *,
     worker: int = 0,
     stages: Collection[Stage] = STAGES,
-    stop: Callable[[], bool] = _never,
+    stop: Callable[[], bool] = never,
 ) -> bool:
     """Do tasks until the stages are finished, by this worker or others.
 
