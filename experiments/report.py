@@ -329,6 +329,10 @@ def _sliders(number: int, names: Sequence[str]) -> str:
     return f'<div class="sliders">{sliders}</div>'
 
 
+def _grouped(number: int | None) -> str | None:
+    return None if number is None else f"{number:,}"
+
+
 def _run_details(label: str, run: Loaded) -> str:
     result = run.result
     facts = {
@@ -337,6 +341,7 @@ def _run_details(label: str, run: Loaded) -> str:
         f"{result.front.num_candidates} candidates, {result.protocol.policy_mode}",
         "steps": f"{result.budget.env_steps:,} of training, "
         f"{result.budget.eval_env_steps:,} of evaluation",
+        "objective evaluations": _grouped(result.budget.objective_evaluations),
         "updates": result.budget.updates,
         "time": f"{_duration(result.budget.wall_s)} on the wall, "
         f"{_duration(result.budget.cpu_s)} of CPU",

@@ -29,6 +29,7 @@ from morl.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from morl.compositional import objective_evaluations
 from morl.envs import make_task
 from morl.evaluation import Evaluation, evaluate, evaluation_seeds, rollout
 from morl.experiments import measures
@@ -164,6 +165,32 @@ def run(
             raise session.failed(error) from error
 
 
+def record_failure(config: RunConfig, reason: str) -> RunFailedError:
+    """Mark a run as failed that could not do so itself, as its process is no more.
+
+    Args:
+        config: of the run.
+        reason: for the record.
+
+    Returns:
+        The error that the run would have ended in.
+
+    Raises:
+        RunBusyError: somebody is working in the folder.
+        StorageError: the folder cannot be written.
+    """
+    folder = run_folder(config)
+    task = task_of(config)
+    storage.make_folder(folder.parent)
+    with _locked(folder), Interrupts() as interrupts:
+        storage.make_folder(folder)
+        session = _Session(
+            config, task, folder, interrupts=interrupts, say=_unheard, watch=None, stream=None
+        )
+        session.recall()
+        return session.failed(RunFailedError(reason))
+
+
 def run_folder(config: RunConfig) -> Path:
     """Where the run of a configuration lives under this version of the code."""
     return config.folder(code_version())
@@ -248,6 +275,7 @@ class _Account:
     curve: list[dict[str, float]] = field(default_factory=list)
     eval_env_steps: int = 0
     updates: int | None = None
+    objective_evaluations: int = 0
     wall_s: float = 0.0
     cpu_s: float = 0.0
 
@@ -310,6 +338,13 @@ class _Session:
             found = final_evaluation(self._config, self._task, solutions)
         with self._interrupts.deferred():
             return self._finish(found, solutions)
+
+    def recall(self) -> None:
+        """Take up the account of the last checkpoint, but not the agent."""
+        with contextlib.suppress(CheckpointError):
+            checkpoint = load_checkpoint(self._folder / CHECKPOINTS, config_hash=self._digest)
+            self._account = _Account.from_state(checkpoint.state["runner"])
+            self._step = checkpoint.step
 
     def failed(self, error: Exception) -> RunFailedError:
         """Mark the run as failed, keep its checkpoints, and say what happened."""
@@ -396,8 +431,10 @@ class _Session:
     def _train(self, agent: Agent, tracker: Tracker, progress: Progress) -> None:
         while not agent.finished:
             before, start = agent.steps, time.perf_counter()
+            evaluated = objective_evaluations()
             metrics = dict(agent.learn(self._config.steps_to_sync))
             learned = time.perf_counter()
+            metrics |= self._evaluated(objective_evaluations() - evaluated)
             if agent.steps <= before and not agent.finished:
                 raise MorlError(f"agent {self._config.agent} took no step and is not finished")
             progress.advance(agent.steps)
@@ -430,6 +467,12 @@ class _Session:
             readings = {name: value for name, value in point.items() if name != "steps"}
             self._watch(int(point["steps"]), readings)
 
+    def _evaluated(self, count: int) -> Metrics:
+        """Add objective evaluations to the account; a reading where there are any."""
+        self._account.objective_evaluations += count
+        total = self._account.objective_evaluations
+        return {"train/objective_evaluations": float(total)} if total else {}
+
     def _look(self, agent: Agent, progress: Progress) -> Metrics:
         """A point of the learning curve, from few episodes of not too many solutions."""
         solutions = agent.solutions()
@@ -442,7 +485,10 @@ class _Session:
         )
         self._account.eval_env_steps += episodes.steps
         readings = measures.light(episodes.points, self._task.spec)
-        self._account.curve.append({"steps": float(agent.steps), **readings})
+        point = {"steps": float(agent.steps), **readings}
+        if self._account.objective_evaluations:
+            point["objective_evaluations"] = float(self._account.objective_evaluations)
+        self._account.curve.append(point)
         progress.found(readings["eval/hypervolume"], int(readings["eval/front_size"]))
         return readings
 
@@ -524,6 +570,7 @@ class _Session:
                 wall_s=self._account.wall_s,
                 cpu_s=self._account.cpu_s,
                 peak_rss_mb=peak_rss_mb(),
+                objective_evaluations=self._account.objective_evaluations or None,
             ),
             front=FrontRecord(
                 num_candidates=len(arrays.selection_discounted),
@@ -644,3 +691,7 @@ def _is_open(file: IO[str], path: Path) -> bool:
 
 def _say_to(stream: TextIO, line: str) -> None:
     print(line, file=stream, flush=True)
+
+
+def _unheard(line: str) -> None:
+    """Takes lines for nobody."""

@@ -158,6 +158,8 @@ class BudgetRecord:
         cpu_s: CPU seconds.
         gpu_s: accelerator seconds, or None.
         peak_rss_mb: peak resident memory in MB, or None.
+        objective_evaluations: objects that training had evaluated, repeated ones included, or
+            None where episodes build no objects.
     """
 
     env_steps: int
@@ -167,6 +169,7 @@ class BudgetRecord:
     updates: int | None = None
     gpu_s: float | None = None
     peak_rss_mb: float | None = None
+    objective_evaluations: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
