@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from morl.experiments import suite_commands
 from morl.experiments.config import RunConfig, RunSettings
 from morl.experiments.fingerprint import code_version, distribution_of
 from morl.experiments.interrupts import RunInterrupted
+from morl.experiments.text_table import text_table
 from morl.registry import AGENTS, DISTRIBUTION, ENVS
 from morl.result import RunResult
 from morl.types import MorlError
@@ -71,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(words: Sequence[str]) -> int:
     if words and words[0] == "run":  # what follows is Hydra's
         return _run(words[1:])
+    if words[:2] == ["suite", "run"]:  # settings and flags in any order
+        words = sorted(words, key=lambda word: word.startswith("-"))
     options = _parser().parse_args(words)
     command: Callable[[argparse.Namespace], int] = options.command
     return command(options)
@@ -152,6 +156,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--plot", type=Path, help="picture (default: environments.png in there)")
     bench.set_defaults(command=_bench)
+
+    suite_commands.add_parser(commands)
 
     doctor = commands.add_parser("doctor", help="look for broken plug-ins and missing packages")
     doctor.set_defaults(command=_doctor)
@@ -258,7 +264,7 @@ def _list(options: argparse.Namespace) -> int:
         rows = _env_rows() if options.what == "envs" else _agent_rows()
         registry = ENVS if options.what == "envs" else AGENTS
         broken = dict(registry.broken)
-    print(_table(rows))
+    print(text_table(rows))
     for name, reason in broken.items():
         _complain(f"skipped as broken: {name}: {reason}")
     return 0
@@ -294,15 +300,6 @@ def _agent_rows() -> list[tuple[str, ...]]:
         meaning = (entry.make.__doc__ or "").strip().splitlines()
         rows.append((name, meaning[0] if meaning else "", entry.origin))
     return rows
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Columns, the last one ragged."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
 
 
 def _report(options: argparse.Namespace) -> int:
