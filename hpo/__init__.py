@@ -25,5 +25,5 @@ and a function that does one run, and the engine does the rest, in as many proce
 
 Fields of an agent's configuration say their own search range by `morl.search_space.searchable`.
 Files of a study: ``study.journal``, ``study.json`` (the summary) and
-``trials/00012/seed_100/result.json`` (``race/``, ``test/`` alike).
+``trials/00012/seed_100/outcome.json`` (``race/``, ``test/`` alike).
 """

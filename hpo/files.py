@@ -15,7 +15,7 @@ from morl.storage import atomic_write, make_folder, write_json
 if TYPE_CHECKING:
     from morl.hpo.study import Study
 
-RUN = "result.json"
+RUN = "outcome.json"  # not result.json: that is the name of an ordinary run's
 TRIAL = "trial.json"
 ERROR = "error.txt"
 
