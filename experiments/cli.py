@@ -27,6 +27,7 @@ examples:
   morl run env=minecart-v0 agent=c_morl seed=0 steps=300000
   morl run experiment=demo
   morl run -m env=fruit-tree-v0 agent=c_morl seed=0,1,2
+  morl tune env=minecart-v0 agent=c_morl steps=300000 workers=2
   morl report runs
   morl list envs
 """
@@ -41,6 +42,20 @@ Settings are words of the form key=value:
   morl run ... --cfg job                          show the composed settings, run nothing
 
 The same command again goes on with an interrupted run, or says that it is done.
+"""
+
+
+TUNE_EXAMPLES = """\
+A search for better settings of an agent, judged on fresh seeds:
+  morl tune env=minecart-v0 agent=c_morl steps=300000 workers=2
+  morl tune env=minecart-v0 agent=c_morl steps=300000 hpo.n_trials=100 hpo.only=[learning_rate,clip]
+  morl tune ... hpo.objectives=[hypervolume_jackknife.iqm]        or expected_utility, wall_s:min
+  morl tune ... hpo.space.learning_rate.high=0.01                 change a range
+  morl tune ... hpo.storage=postgresql://user@host/studies        the same command on every machine
+  morl tune -m ... workers=16 hydra/launcher=slurm                one job a worker (or ray_cluster)
+  morl run +tuned=studies/minecart-v0-c_morl seed=7               use what was found
+
+The same command again goes on with an interrupted study, or says that it is done.
 """
 
 
@@ -73,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(words: Sequence[str]) -> int:
     if words and words[0] == "run":  # what follows is Hydra's
         return _run(words[1:])
+    if words and words[0] == "tune":
+        return _tune(words[1:])
     if words[:2] == ["suite", "run"]:  # settings and flags in any order
         words = sorted(words, key=lambda word: word.startswith("-"))
     options = _parser().parse_args(words)
@@ -122,6 +139,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     commands.add_parser("run", help="train an agent and measure its front", add_help=False)
+    commands.add_parser("tune", help="search for an agent's best settings", add_help=False)
+
+    study = commands.add_parser("study", help="write the report of a study anew")
+    study.add_argument("studies", nargs="+", type=Path, help="folders of studies")
+    study.set_defaults(command=_study)
 
     listing = commands.add_parser("list", help="show what there is to choose from")
     listing.add_argument("what", choices=("envs", "agents", "experiments"))
@@ -190,6 +212,54 @@ def _job(record: Mapping[str, Any]) -> int:
     return 0
 
 
+def _tune(words: Sequence[str]) -> int:
+    if {"-h", "--help"} & set(words):
+        print(_tune_help(words))
+        return 0
+    from morl.experiments.compose import TUNE, compose_and_run, launcher_of
+    from morl.experiments.study_report import headline
+    from morl.experiments.tune import launch
+
+    if launcher_of(words) is None:
+        return compose_and_run(words, _tune_job, primary=TUNE)
+    summary, folder = launch(words, _worker_job)
+    print(headline(summary, folder))
+    return 0
+
+
+def _tune_job(record: Mapping[str, Any]) -> int:
+    from morl.experiments.study_report import headline
+    from morl.experiments.tune import tune
+    from morl.experiments.tune_config import TuneConfig
+
+    try:
+        config = TuneConfig.from_record(record)
+        summary = tune(config)
+    except Exception as error:  # noqa: BLE001 - the other studies of a sweep go on
+        return _explain(error)
+    print(headline(summary, config.folder))
+    return 0
+
+
+def _worker_job(record: Mapping[str, Any]) -> int:
+    """A worker of a study, where a launcher put it."""
+    from morl.experiments.tune import work_on
+
+    try:
+        return work_on(record)
+    except Exception as error:  # noqa: BLE001 - the log of the job says it
+        return _explain(error)
+
+
+def _study(options: argparse.Namespace) -> int:
+    from morl.experiments.study_report import headline
+    from morl.experiments.tune import report
+
+    for folder in options.studies:
+        print(headline(report(folder), folder))
+    return 0
+
+
 def _summary(result: RunResult, folder: Path) -> str:
     lines = [
         f"{result.env.id}, {result.algo.name}, seed {result.seed}: "
@@ -206,18 +276,35 @@ def _summary(result: RunResult, folder: Path) -> str:
 
 
 def _run_help(words: Sequence[str]) -> str:
-    chosen = [word.removeprefix("agent=") for word in words if word.startswith("agent=")]
     parts = ["usage: morl run [-m] [key=value ...]\n", RUN_EXAMPLES, "settings of a run:"]
     parts += _settings(RunSettings(), prefix="")
-    parts += [
-        "  env                             id of an environment, see `morl list envs`",
-        "  env.discount, env.horizon, env.reference_point, env.kwargs.NAME",
-        "  agent                           name of an agent, see `morl list agents`",
-        "  experiment                      named settings, see `morl list experiments`",
-    ]
-    for name in chosen:
-        parts += [f"\nsettings of {name}:", *_settings(AGENTS[name].config(), prefix="agent.")]
-    return "\n".join(parts)
+    return "\n".join([*parts, *_CHOICES, *_agents_help(words)])
+
+
+def _tune_help(words: Sequence[str]) -> str:
+    from morl.experiments.tune_config import TuneSettings
+
+    parts = ["usage: morl tune [-m] [key=value ...]\n", TUNE_EXAMPLES, "settings of a study:"]
+    parts += _settings(TuneSettings(), prefix="")
+    parts += ["  hpo                             named settings: default, smoke, cluster"]
+    return "\n".join([*parts, *_CHOICES, *_agents_help(words)])
+
+
+_CHOICES = (
+    "  env                             id of an environment, see `morl list envs`",
+    "  env.discount, env.horizon, env.reference_point, env.kwargs.NAME",
+    "  agent                           name of an agent, see `morl list agents`",
+    "  experiment                      named settings, see `morl list experiments`",
+    "  tuned                           settings found by tuning: a name or a file",
+)
+
+
+def _agents_help(words: Sequence[str]) -> list[str]:
+    """Settings of the agents that the words choose."""
+    lines = []
+    for name in [word.removeprefix("agent=") for word in words if word.startswith("agent=")]:
+        lines += [f"\nsettings of {name}:", *_settings(AGENTS[name].config(), prefix="agent.")]
+    return lines
 
 
 def _settings(settings: Any, *, prefix: str) -> list[str]:  # noqa: ANN401 - any dataclass

@@ -115,7 +115,7 @@ def _front_line(comparison: Comparison) -> go.Figure:
         )
     figure.update_yaxes(title=_escaped_titles(comparison.spec)[0])
     figure.update_xaxes(title="policy")
-    return _styled(figure)
+    return styled(figure)
 
 
 def _front_plane(comparison: Comparison) -> go.Figure:
@@ -147,7 +147,7 @@ def _front_plane(comparison: Comparison) -> go.Figure:
     across, up = _escaped_titles(comparison.spec)
     figure.update_xaxes(title=across)
     figure.update_yaxes(title=up)
-    return _styled(figure)
+    return styled(figure)
 
 
 def _front_space(comparison: Comparison) -> go.Figure:
@@ -182,7 +182,7 @@ def _front_space(comparison: Comparison) -> go.Figure:
         for axis, title in zip("xyz", titles, strict=True)
     }
     figure.update_layout(scene={**axes, "camera": CAMERA})
-    _styled(figure, height=580)
+    styled(figure, height=580)
     return figure.update_layout(margin={"l": 0, "r": 0, "b": 70})
 
 
@@ -211,7 +211,7 @@ def _front_parallel(comparison: Comparison) -> go.Figure:
         )
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    return _styled(figure, top=80)
+    return styled(figure, top=80)
 
 
 def _parallel_groups(comparison: Comparison) -> list[tuple[str, str, NDArray[np.float64]]]:
@@ -314,7 +314,7 @@ def curve_figure(comparison: Comparison, column: str, title: str) -> tuple[go.Fi
         )
     figure.update_xaxes(title="environment steps", rangemode="tozero")
     figure.update_yaxes(title=html.escape(title))
-    return _styled(figure), curve_rows(comparison, column)
+    return styled(figure), curve_rows(comparison, column)
 
 
 def curve_paper(comparison: Comparison, column: str, title: str) -> tuple[Figure, list[Row]]:
@@ -476,7 +476,8 @@ def _error_bars(errors: NDArray[np.float64]) -> dict[str, Any]:
     return {"type": "data", "array": errors.tolist(), "thickness": 0.8, "width": 0}
 
 
-def _styled(figure: go.Figure, *, height: int = 460, top: int = 30) -> go.Figure:
+def styled(figure: go.Figure, *, height: int = 460, top: int = 30) -> go.Figure:
+    """The look that all figures of pages have."""
     figure.update_layout(
         template="plotly_white",
         height=height,

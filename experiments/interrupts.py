@@ -39,7 +39,7 @@ class Interrupts:
 
     What was done since the last synchronisation point is given up, so the exception may come
     anywhere; inside `deferred` it waits for the end of the block. In another thread than the main
-    one signals stay as they are.
+    one signals stay as they are, and one that the process ignores is ignored further.
     """
 
     def __init__(self) -> None:
@@ -51,6 +51,8 @@ class Interrupts:
         """Take the signals over."""
         if threading.current_thread() is threading.main_thread():
             for signum in SIGNALS:
+                if signal.getsignal(signum) is signal.SIG_IGN:
+                    continue  # whoever started the process deals with it
                 self._previous[signum] = signal.signal(signum, self._handle)
         return self
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from morl.hpo.types import Progress as Standing
 
 
 class Progress:
@@ -100,6 +103,96 @@ class Progress:
         elapsed = time.perf_counter() - self._start
         left = elapsed * (self._total - self._done) / taken
         return f"{taken / elapsed:,.0f} steps/s, {_duration(left)} left"
+
+
+class StudyProgress:
+    """Trials, the best of them and the time left of a study, on standard error.
+
+    Args:
+        label: what is tuned.
+        workers: that share the work.
+        stream: where to write; standard error by default.
+    """
+
+    def __init__(self, *, label: str, workers: int, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._label = label
+        self._workers = workers
+        self._line = ""
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> StudyProgress:
+        """Nothing to do: the bar appears with the first news."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the terminal tidy."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, now: Standing) -> None:
+        """Show where the study stands; without a terminal only if something has changed.
+
+        Args:
+            now: what the engine reports.
+        """
+        facts = [_stage(now), *_remarks(now)]
+        if self._stream.isatty():
+            self._show_bar(now, ", ".join(facts))
+            return
+        line = f"{self._label}: {', '.join(facts)}"
+        if line != self._line:
+            self._line = line
+            left = now.seconds_left(self._workers)
+            rest = f", {_duration(left)} left" if left and now.stage != "done" else ""
+            self.say(f"{line}{rest}")
+
+    def say(self, line: str) -> None:
+        """Print a line beside the bar."""
+        if self._bar is not None:
+            tqdm.write(line, file=self._stream)
+        else:
+            print(line, file=self._stream, flush=True)
+
+    def _show_bar(self, now: Standing, facts: str) -> None:
+        if self._bar is None:
+            self._bar = tqdm(
+                total=now.runs_total,
+                initial=now.runs_done,
+                desc=self._label,
+                unit="run",
+                file=self._stream,
+                dynamic_ncols=True,
+            )
+        self._bar.total = now.runs_total
+        self._bar.set_postfix_str(facts, refresh=False)
+        self._bar.update(now.runs_done - self._bar.n)
+        self._bar.refresh()
+
+
+_UNITS = {"search": "trials", "race": "runs", "test": "runs"}
+
+
+def _stage(now: Standing) -> str:
+    if now.stage == "done":
+        return f"done, {now.runs_done:,} runs"
+    return f"{now.stage} {now.done:,}/{now.total:,} {_UNITS[now.stage]}"
+
+
+def _remarks(now: Standing) -> list[str]:
+    found = [
+        f"{count:,} {word}"
+        for count, word in ((now.pruned, "pruned"), (now.failed, "failed"))
+        if count
+    ]
+    if now.best is not None:
+        found.append(f"best {now.best:.6g} in trial {now.best_number}")
+    return found
 
 
 def _duration(seconds: float) -> str:
