@@ -76,6 +76,11 @@ class OffloadingModel:
             )
         return array.reshape(*array.shape[:-1], SERVERS, self.features)
 
+    def _flat(self, rows: Rows) -> Rows:
+        """Rows ``(system, server, feature)`` of a kind for which the loops are compiled."""
+        flat = rows.reshape(-1, SERVERS, self.features)
+        return np.require(flat, requirements=["C_CONTIGUOUS", "WRITEABLE"])
+
     def available(self, observations: NDArray[Any]) -> NDArray[np.bool_]:
         """Which servers exist, ``(..., server)``."""
         exist: NDArray[np.bool_] = self.rows(observations)[..., 0] > 0.0
@@ -119,7 +124,7 @@ class OffloadingModel:
             ``(..., server, 2)``, infinite where there is no server.
         """
         rows = self.rows(observations)
-        flat = np.ascontiguousarray(rows.reshape(-1, SERVERS, self.features))
+        flat = self._flat(rows)
         found = np.empty((len(flat), SERVERS, 2))
         _all_costs(flat, self.exact, waiting_weight, found)
         return found.reshape(*rows.shape[:-1], 2)
@@ -162,12 +167,12 @@ class OffloadingModel:
             ``(..., server)``, infinite for servers that were not tried.
         """
         rows = self.rows(observations)
-        flat = np.ascontiguousarray(rows.reshape(-1, SERVERS, self.features))
-        spread = np.broadcast_to(weights, (*rows.shape[:-2], 2)).reshape(-1, 2)
+        flat = self._flat(rows)
+        spread = np.array(np.broadcast_to(weights, (*rows.shape[:-2], 2)), np.float64)
         found = np.empty((len(flat), SERVERS))
         _lookahead(
             flat,
-            np.ascontiguousarray(spread, np.float64),
+            spread.reshape(-1, 2),
             self.exact,
             -1 if self.backlog is None else self.backlog,
             samples,
