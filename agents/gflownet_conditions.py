@@ -41,7 +41,7 @@ def thermometer(
     width = edges[1] - edges[0]
     filled = np.clip((values[..., None] - edges) / width, 0.0, 1.0)
     filled[..., -1] = 0.0  # nothing lies behind the end
-    return filled.astype(np.float32)
+    return np.asarray(filled, np.float32)
 
 
 def weighted_sum(values: Front, preferences: Front, floor: float) -> Vector:
@@ -121,17 +121,6 @@ def largest_exponent(distribution: str, exponent: float) -> float:
     Of the gamma distribution, the mean and two standard deviations.
     """
     return exponent + 2.0 * np.sqrt(exponent) if distribution == "gamma" else exponent
-
-
-def in_cone(values: Front, directions: Front, *, cosine: float) -> NDArray[np.bool_]:
-    """Whether objective vectors lie in the cones around directions, (object,).
-
-    Args:
-        values: not negative, (object, objective).
-        directions: of length one, (object, objective).
-        cosine: of the cone's opening angle.
-    """
-    return cosines(values, directions) >= cosine
 
 
 def cosines(values: Front, directions: Front) -> Vector:

@@ -245,3 +245,26 @@ def covered(points: Array, by: Array, found: Array) -> None:
             if below:
                 found[i] = True
                 break
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def dominated(points: Array, by: Array, found: Array) -> None:
+    """Whether some other point is at least as good in every objective and better in one.
+
+    Args:
+        points: (point, objective) float64.
+        by: (other, objective) float64.
+        found: (point,) bool, overwritten.
+    """
+    for i in range(points.shape[0]):
+        found[i] = False
+        for k in range(by.shape[0]):
+            below, better = True, False
+            for j in range(points.shape[1]):
+                if points[i, j] > by[k, j]:
+                    below = False
+                    break
+                better = better or points[i, j] < by[k, j]
+            if below and better:
+                found[i] = True
+                break

@@ -100,6 +100,9 @@ class FlowLearner:
         partition_learning_rate: of the partition function.
         weight_decay: of both.
         max_gradient_norm: bound on the gradient of each, or None.
+
+    Attributes:
+        rate: factor of both learning rates; whoever sees the budget lowers it.
     """
 
     def __init__(
@@ -117,14 +120,13 @@ class FlowLearner:
         self.network = network
         self.partition = partition
         self.sampler = Sampler(core, network)
+        self.rate = 1.0
         self._learning_rate = learning_rate
         self._partition_learning_rate = partition_learning_rate
         self._weight_decay = weight_decay
         self._max_gradient_norm = max_gradient_norm
 
-    def sample(
-        self, codes: Array, *, rng: np.random.Generator, exploration: float
-    ) -> Trajectories:
+    def sample(self, codes: Array, *, rng: np.random.Generator, exploration: float) -> Trajectories:
         """Build an object for each condition, ready for `improve`; see `Sampler.sample`."""
         found = self.sampler.sample(codes, rng=rng, exploration=exploration)
         return found if self.network.remembers else self.sampler.replay(codes, found)
@@ -165,12 +167,12 @@ class FlowLearner:
                 f"{self.core.name}: the loss is {value.item()}; lower agent.learning_rate or "
                 "agent.exponent"
             )
-        value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        value.backward()
         norm = self._step_policy(trajectories, terms)
         if terms.log_z.grad is not None:
             self.partition.backward(terms.log_z.grad.numpy())
             self.partition.improve(
-                learning_rate=self._partition_learning_rate,
+                learning_rate=self.rate * self._partition_learning_rate,
                 weight_decay=self._weight_decay,
                 max_gradient_norm=self._max_gradient_norm,
             )
@@ -195,7 +197,7 @@ class FlowLearner:
         )
         self.network.backward(d_outputs, bias_gradient)
         return self.network.improve(
-            learning_rate=self._learning_rate,
+            learning_rate=self.rate * self._learning_rate,
             weight_decay=self._weight_decay,
             max_gradient_norm=self._max_gradient_norm,
         )

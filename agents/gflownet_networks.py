@@ -130,6 +130,18 @@ class PolicyNetwork(FlatParameters, ABC):
         """
 
     @abstractmethod
+    def outputs(self, codes: Array, states: States) -> Array:
+        """Outputs for states one by one, without a tape.
+
+        Args:
+            codes: encoded condition of each, (state, code).
+            states: unfinished, (state, feature).
+
+        Returns:
+            Shape (state, output).
+        """
+
+    @abstractmethod
     def tape(self) -> Array:
         """Outputs of all steps since `begin`, (transition, output); a view."""
 
@@ -228,6 +240,16 @@ class PerceptronPolicy(PolicyNetwork):
         np.dot(current, self.blocks[-2], out=outputs)
         outputs += self.blocks[-1]
         return outputs
+
+    def outputs(self, codes: Array, states: States) -> Array:
+        """See `PolicyNetwork.outputs`."""
+        current = self._encode(states) @ self.blocks[0]
+        current += codes @ self.blocks[1]
+        kernels.add_bias_leaky_(current, self.blocks[2])
+        for layer in range(3, len(self.blocks) - 2, 2):
+            current = current @ self.blocks[layer]
+            kernels.add_bias_leaky_(current, self.blocks[layer + 1])
+        return np.asarray(current @ self.blocks[-2] + self.blocks[-1])
 
     def tape(self) -> Array:
         """See `PolicyNetwork.tape`."""
