@@ -17,9 +17,11 @@ SMALL = {
 }  # fmt: skip
 AT_HOME = {"building_controller", "offloading_heuristic", "simulated_annealing"}
 """Agents that only know one environment; their own tests check them there."""
+SAMPLERS = {"mogfn_pc", "op_gfn", "goal_conditioned_gflownet"}
+"""Agents that build objects."""
 
 
-@pytest.mark.parametrize("name", [name for name in AGENTS if name not in AT_HOME])
+@pytest.mark.parametrize("name", [name for name in AGENTS if name not in AT_HOME | SAMPLERS])
 def test_agent_keeps_its_contract_with_discrete_actions(name: str) -> None:
     entry = AGENTS[name]
     config = replace(entry.config(), **SMALL.get(name, {}))
@@ -41,3 +43,21 @@ def test_c_morl_keeps_its_contract_with_six_objectives(variant: str) -> None:
     config = replace(entry.config(), **SMALL["c_morl"], variant=variant)
     check_agent(entry.make, config, make_task("fruit-tree-v0"), total_steps=2400
                 ).raise_for_failures()  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("mogfn_pc", {"answer": "samplers", "exponent_distribution": "gamma", "loss": "subtb"}),
+        ("mogfn_pc", {"scalarisation": "tchebycheff", "loss": "db", "final_learning_rate": 0.1}),
+        ("op_gfn", {}),
+        ("op_gfn", {"replay_capacity": 30, "replay_warmup": 16}),
+        ("goal_conditioned_gflownet", {"replay_capacity": 30, "replay_warmup": 16}),
+        ("goal_conditioned_gflownet", {"replay_capacity": 0, "goals": "hyperspherical"}),
+    ],
+)
+def test_samplers_keep_their_contract_with_objects(name: str, settings: dict[str, object]) -> None:
+    entry = AGENTS[name]
+    config = replace(entry.config(), batch=8, hidden=(8, 8), archive_capacity=10, **settings)
+    task = make_task("hypergrid-v0", kwargs={"height": 6, "objectives": ["branin", "shubert"]})
+    check_agent(entry.make, config, task, total_steps=900).raise_for_failures()
