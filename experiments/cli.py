@@ -17,6 +17,7 @@ from morl.experiments import suite_commands
 from morl.experiments.config import RunConfig, RunSettings
 from morl.experiments.fingerprint import code_version, distribution_of
 from morl.experiments.interrupts import RunInterrupted
+from morl.experiments.leaderboard import commands as leaderboard_commands
 from morl.experiments.text_table import text_table
 from morl.registry import AGENTS, DISTRIBUTION, ENVS
 from morl.result import RunResult
@@ -180,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.set_defaults(command=_bench)
 
     suite_commands.add_parser(commands)
+    leaderboard_commands.add_parser(commands)
 
     doctor = commands.add_parser("doctor", help="look for broken plug-ins and missing packages")
     doctor.set_defaults(command=_doctor)

@@ -278,7 +278,24 @@ def append_json_line(path: Path, obj: Mapping[str, Any], *, sync: bool = False) 
         NonFiniteError: names the key whose value is not a finite number.
         StorageError: names the path, the bytes needed and the remedy.
     """
-    line = json_bytes(obj) + b"\n"
+    append_line(path, json_bytes(obj), sync=sync)
+
+
+def append_line(path: Path, line: bytes, *, sync: bool = False) -> None:
+    """Append one line of text, see `append_json_line`.
+
+    Args:
+        path: file to append to; made if missing.
+        line: without a newline.
+        sync: whether to wait until it is on the disk.
+
+    Raises:
+        ValueError: the line has a newline in it.
+        StorageError: names the path, the bytes needed and the remedy.
+    """
+    if b"\n" in line:
+        raise ValueError("a line has no newline in it")
+    line += b"\n"
     with _typed_errors(path, needed=len(line), action="appended to"):
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _CLOSE_ON_EXEC, 0o666)
         try:
@@ -366,6 +383,11 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             _discard(path)
+
+
+def typed_errors(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Turn the system's errors about a path, inside the block, into `StorageError`."""
+    return _typed_errors(path, needed=0, action="written")
 
 
 def temporary_name(folder: Path) -> Path:

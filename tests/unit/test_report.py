@@ -18,7 +18,7 @@ from short_runs import config
 
 from morl.experiments import cli, figures, report
 from morl.experiments.comparison import Comparison, compare, find_results, interval_of
-from morl.experiments.evaluate import spec_of, verify
+from morl.experiments.evaluate import shifted_returns, spec_of, verify
 from morl.experiments.measures import measure
 from morl.experiments.run import run
 from morl.result import (
@@ -492,3 +492,16 @@ def test_numbers_are_shown_to_the_second_digit_of_their_margin(
 def test_results_of_this_test_verify(tmp_path: Path) -> None:
     verdict = verify(saved(tmp_path, made(FRONT, spread=0.1)) / "run-0")
     assert verdict.passed, str(verdict)
+
+
+def test_a_shift_of_returns_is_told_from_episodes_that_took_another_course() -> None:
+    rng = np.random.default_rng(0)
+    stored = rng.normal(size=(20, 8, 3))
+    astray = stored.copy()
+    astray[3, 1] += 5.0  # one episode of eight
+    assert shifted_returns(stored, astray) is None
+    assert shifted_returns(stored, stored + 1e-12) is None
+    shifted = stored.copy()
+    shifted[7, :, 2] += 0.01
+    assert shifted_returns(stored, shifted) == (7, 2)
+    assert shifted_returns(stored[:0], stored[:0]) is None
