@@ -18,7 +18,6 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import qmc
 
 from morl.hpo.space import Plain, SearchSpace
 from morl.hpo.types import PrunerName, SamplerName, StudyConfig, StudyError
@@ -92,8 +91,11 @@ def independent_sample(
 
 def _sobol_point(dimensions: int, *, seed: int, index: int) -> list[float]:
     """One point of a scrambled Sobol sequence."""
+    from scipy.stats import qmc  # slow to import, and for this sampler only
+
     engine = qmc.Sobol(dimensions, scramble=True, seed=generator(seed, "hpo/sobol"))
-    engine.fast_forward(index)
+    if index:  # SciPy cannot go forward by nothing
+        engine.fast_forward(index)
     return [float(place) for place in engine.random(1)[0]]
 
 

@@ -147,9 +147,7 @@ class Study:
         found = differences(attributes[_RECORD], mine)
         begun = self._begun()
         if begun > self.config.n_trials:
-            found.append(
-                f"n_trials: {begun} trials are begun, {self.config.n_trials} asked for now"
-            )
+            found.append(f"n_trials: {begun} are begun, {self.config.n_trials} asked for now")
         if found:
             raise StudyMismatchError(
                 f"study {self.config.name!r} in {shown(self.address)} was begun with other "
@@ -429,7 +427,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
     for key, value in tree.items():
         if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
             value = {str(index): item for index, item in enumerate(value)}
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

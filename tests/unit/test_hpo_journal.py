@@ -16,6 +16,7 @@ from optuna.storages import JournalStorage
 from morl.hpo.journal import SturdyJournal, locked
 from morl.hpo.storage import open_storage, patiently, resolve, shown
 from morl.hpo.types import StudyStorageError
+from morl.types import MorlError
 
 RECORD = {"op_code": 4, "worker_id": "w"}
 
@@ -141,7 +142,7 @@ def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(Exception, match="file"):
+    with pytest.raises(MorlError, match="file"):
         open_storage(f"journal://{tmp_path / 'file' / 'j'}")
 
 
