@@ -148,7 +148,7 @@ class Ranges(NamedTuple):
 # Random numbers: SplitMix64, one sequence for each environment and episode
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def mixed(z: np.uint64) -> np.uint64:
     """A number that looks random, another one for every z."""
     z = (z ^ (z >> _S30)) * _MIX_1
@@ -156,19 +156,19 @@ def mixed(z: np.uint64) -> np.uint64:
     return z ^ (z >> _S31)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def _bits(state: NDArray[np.uint64]) -> np.uint64:
     state[0] += _GOLDEN
     return mixed(state[0])
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def uniform(state: NDArray[np.uint64]) -> float:
     """From (0, 1]: its logarithm is finite."""
     return (float(_bits(state) >> _S11) + 1.0) * 2.0**-53
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def _below(state: NDArray[np.uint64], count: int) -> int:
     return int(((_bits(state) >> _S32) * np.uint64(count)) >> _S32)
 
@@ -270,7 +270,8 @@ def _all_delays(
         uploads: their number.
     """
     work = np.empty(count + uploads)
-    work[:count] = residual[:count]
+    for j in range(count):  # slices would take seconds to compile
+        work[j] = residual[j]
     now = 0.0
     total = 0.0
     for k in range(uploads + 1):
@@ -294,6 +295,18 @@ def _all_delays(
 
 
 @njit(cache=True)
+def _queue_up(left: Floats, sizes: Floats, count: int, time: float, size: float) -> None:
+    """Insert an upload in order of the time that it still takes."""
+    place = count
+    while place > 0 and left[place - 1] > time:
+        left[place] = left[place - 1]
+        sizes[place] = sizes[place - 1]
+        place -= 1
+    left[place] = time
+    sizes[place] = size
+
+
+@njit(cache=True)
 def _added_delay_among_uploads(
     episodes: Episodes, i: int, server: int, size: float, upload: float
 ) -> float:
@@ -306,23 +319,13 @@ def _added_delay_among_uploads(
     count = 0
     for k in range(episodes.uploads[i]):
         if episodes.upload_server[i, k] == server:
-            left[count] = episodes.upload_left[i, k]
-            sizes[count] = episodes.upload_size[i, k]
+            _queue_up(left, sizes, count, episodes.upload_left[i, k], episodes.upload_size[i, k])
             count += 1
-    order = np.argsort(left[:count])
-    left[:count] = left[:count][order]
-    sizes[:count] = sizes[:count][order]
     tasks = episodes.tasks[i, server]
     residual = episodes.residual[i, server]
     speed = episodes.frequency[i, server]
     before = _all_delays(residual, tasks, speed, left, sizes, count)
-    place = count
-    while place > 0 and left[place - 1] > upload:
-        left[place] = left[place - 1]
-        sizes[place] = sizes[place - 1]
-        place -= 1
-    left[place] = upload
-    sizes[place] = size
+    _queue_up(left, sizes, count, upload, size)
     return _all_delays(residual, tasks, speed, left, sizes, count + 1) - before
 
 
@@ -480,7 +483,8 @@ def observe(episodes: Episodes, i: int, extras: int, observation: NDArray[np.flo
         row[4] = 1.0 if running else 0.0
         row[5] = episodes.rate[i, server, user] / 100.0
         row[6] = episodes.tasks[i, server]
-        row[7:PAPER_FEATURES] = 0.0
+        for k in range(7, PAPER_FEATURES):
+            row[k] = 0.0
         for j in range(episodes.tasks[i, server]):
             row[7 + min(int(episodes.residual[i, server, j]), BINS - 1)] += 1.0
         if extras == 1:
@@ -543,6 +547,18 @@ def _draw_links(episodes: Episodes, i: int, ranges: Ranges, state: NDArray[np.ui
 
 
 @njit(cache=True)
+def _clear(episodes: Episodes, i: int, observation: NDArray[np.float32]) -> None:
+    episodes.step[i] = 0
+    episodes.uploads[i] = 0
+    for k in range(episodes.totals.shape[1]):
+        episodes.totals[i, k] = 0.0
+    for server in range(SERVERS):
+        episodes.tasks[i, server] = 0
+        for k in range(observation.shape[1]):
+            observation[server, k] = -1.0
+
+
+@njit(cache=True)
 def restart(
     indices: Integers,
     episodes: Episodes,
@@ -569,9 +585,5 @@ def restart(
         mean_size = _draw_context(episodes, i, ranges, state)
         _draw_tasks(episodes, i, mean_size, state)
         _draw_links(episodes, i, ranges, state)
-        episodes.step[i] = 0
-        episodes.tasks[i] = 0
-        episodes.uploads[i] = 0
-        episodes.totals[i] = 0.0
-        observations[i] = -1.0
+        _clear(episodes, i, observations[i])
         observe(episodes, i, extras, observations[i])

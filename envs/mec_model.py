@@ -336,7 +336,8 @@ def _future_cost(
     for server in servers:
         tasks = scene.seen_tasks[server]
         scene.tasks[server] = tasks
-        scene.residual[server, :tasks] = scene.seen[server, :tasks]
+        for j in range(tasks):
+            scene.residual[server, j] = scene.seen[server, j]
     total = 0.0
     _play(scene, servers, action, size)
     for coming in sizes:
@@ -355,6 +356,37 @@ def _see(rows: Rows, servers: Integers, mean_size: float, scene: Scene) -> None:
         scene.speed[server] = rows[server, 1]
         scene.rate[server] = 100.0 * rows[server, 5]
         scene.seen_tasks[server] = _residuals(rows[server], mean_size, scene.seen[server])
+
+
+@njit(cache=True)
+def _cheapest(
+    costs: Floats, servers: Integers, weights: Floats, candidates: int, tried: Integers
+) -> int:
+    """List the servers of the least weighted costs; returns how many."""
+    count = 0
+    for server in servers:
+        cost = weights[0] * costs[server, 0] + weights[1] * costs[server, 1]
+        place = count
+        while place > 0:
+            other = tried[place - 1]
+            if weights[0] * costs[other, 0] + weights[1] * costs[other, 1] <= cost:
+                break
+            tried[place] = other
+            place -= 1
+        tried[place] = server
+        count += 1
+    return min(count, candidates)
+
+
+@njit(cache=True)
+def _existing(rows: Rows, servers: Integers) -> int:
+    """List the servers that exist; returns how many."""
+    count = 0
+    for server in range(SERVERS):
+        if rows[server, 0] > 0.0:
+            servers[count] = server
+            count += 1
+    return count
 
 
 @njit(cache=True)
@@ -386,29 +418,31 @@ def _lookahead(
     )  # fmt: skip
     state = np.zeros(1, np.uint64)
     costs = np.empty((2, 1, SERVERS, 2))
+    places = np.zeros(SERVERS, np.int64)
+    tried = np.zeros(SERVERS, np.int64)
     for m in range(rows.shape[0]):
         size = rows[m, 0, 3]
+        servers = places[: _existing(rows[m], places)]
+        for server in range(SERVERS):
+            found[m, server] = np.inf
         if size <= 0.0:
-            found[m] = np.where(rows[m, :, 0] > 0.0, 0.0, np.inf)
+            for server in servers:
+                found[m, server] = 0.0
             continue
         mean_size = _mean_size(rows[m])
-        servers = np.flatnonzero(rows[m, :, 0] > 0.0)
         _see(rows[m], servers, mean_size, scene)
         _all_costs(rows[m : m + 1], exact, 2.0, costs[0])
         _all_costs(rows[m : m + 1], exact, waiting_weight, costs[1])
-        greedy = costs[1, 0, :, 0] * weights[m, 0] + costs[1, 0, :, 1] * weights[m, 1]
-        tried = np.argsort(greedy)[: min(candidates, len(servers))]
-        found[m] = np.inf
-        found[m, tried] = 0.0
+        count = _cheapest(costs[1, 0], servers, weights[m], candidates, tried)
+        for k in range(count):
+            present = costs[0, 0, tried[k]]
+            found[m, tried[k]] = weights[m, 0] * present[0] + weights[m, 1] * present[1]
         sizes = np.empty(_steps_ahead(rows[m], exact, steps))
         state[0] = mixed(np.uint64(size * 1e6))
         for _ in range(samples):
             _draw_future(state, mean_size, rows[m, 0, backlog] if backlog >= 0 else -1.0, sizes)
-            for action in tried:
-                found[m, action] += _future_cost(
-                    scene, servers, action, size, sizes, weights[m], waiting_weight
+            for k in range(count):
+                coming = _future_cost(
+                    scene, servers, tried[k], size, sizes, weights[m], waiting_weight
                 )
-        for action in tried:
-            present = costs[0, 0, action]
-            found[m, action] /= samples
-            found[m, action] += weights[m, 0] * present[0] + weights[m, 1] * present[1]
+                found[m, tried[k]] += coming / samples
