@@ -11,6 +11,7 @@ from morl.stats import (
     holm,
     improvement_interval,
     iqm,
+    iqm_intervals,
     iqm_truncated,
     mean,
     median,
@@ -20,6 +21,7 @@ from morl.stats import (
     performance_profile,
     performance_profile_band,
     probability_of_improvement,
+    stratified_rank_test,
 )
 from morl.types import MorlError
 
@@ -398,3 +400,85 @@ def test_what_is_no_p_value_is_refused(p_values):
 def test_the_error_is_one_that_the_command_line_prints_and_a_value_error():
     assert issubclass(StatisticsError, MorlError)
     assert issubclass(StatisticsError, ValueError)
+
+
+# Expanded intervals, many rows at once
+
+
+def test_the_expanded_interval_takes_percentiles_further_out_by_students_share():
+    # Ten runs: t of 9 degrees of freedom is 2.2622, times sqrt(10/9) = 2.3845, a tail of 0.85 %.
+    scores = generator(1).normal(size=10)
+    expanded = bootstrap(scores, mean, rng=generator(), num_resamples=20_000, method="expanded")
+    wide = bootstrap(
+        scores, mean, rng=generator(), num_resamples=20_000, confidence=1 - 2 * 0.008551
+    )
+    assert (expanded.low, expanded.high) == pytest.approx((wide.low, wide.high), abs=1e-4)
+    assert expanded.method == "expanded"
+
+
+def test_the_expanded_interval_of_ten_runs_covers_what_it_promises():
+    rng = generator(13)
+    studies = rng.normal(3.0, 1.0, (2000, 10))
+    intervals = iqm_intervals(studies, rng=rng, num_resamples=2000)
+    coverage = np.mean([interval.low <= 3.0 <= interval.high for interval in intervals])
+    assert 0.93 < coverage < 0.97
+
+
+def test_intervals_of_many_rows_are_those_of_each_alone():
+    rows = generator(2).normal(size=(5, 7)) * np.arange(1, 6)[:, None]
+    together = iqm_intervals(rows, rng=generator(3), num_resamples=40_000)
+    for row, interval in zip(rows, together, strict=True):
+        alone = bootstrap(row, iqm, rng=generator(4), num_resamples=40_000, method="expanded")
+        assert interval.estimate == pytest.approx(alone.estimate, abs=1e-12)
+        scale = alone.high - alone.low
+        assert abs(interval.low - alone.low) < 0.05 * scale
+        assert abs(interval.high - alone.high) < 0.05 * scale
+    blocks = iqm_intervals(np.tile(rows, (24, 1)), rng=generator(3), num_resamples=40_000)
+    assert blocks[:5] == together
+    assert blocks[-5:] == together
+
+
+def test_intervals_need_two_runs():
+    with pytest.raises(StatisticsError, match="at least 2 runs"):
+        iqm_intervals([[1.0]], rng=generator())
+
+
+# Rank sums over tasks
+
+
+@given(
+    st.lists(st.integers(0, 6), min_size=2, max_size=9),
+    st.lists(st.integers(0, 6), min_size=2, max_size=9),
+)
+def test_on_one_task_the_stratified_test_is_mann_whitneys(one, two):
+    found = stratified_rank_test([one], [two])
+    if len({*one, *two}) == 1:
+        assert found == 1.0
+        return
+    theirs = scipy.stats.mannwhitneyu(one, two, method="asymptotic", use_continuity=False)
+    assert found == pytest.approx(theirs.pvalue, abs=1e-9)
+
+
+def test_small_differences_on_many_tasks_add_up():
+    rng = generator(5)
+    one = [rng.normal(0.5, 1.0, 10) for _ in range(8)]
+    two = [rng.normal(0.0, 1.0, 10) for _ in range(8)]
+    alone = [stratified_rank_test([a], [b]) for a, b in zip(one, two, strict=True)]
+    assert min(alone) > 0.02
+    assert stratified_rank_test(one, two) < 0.01
+    # A task won and one lost alike cancel.
+    assert stratified_rank_test([[1, 2], [3, 4]], [[3, 4], [1, 2]]) == 1.0
+
+
+def test_equal_agents_differ_as_often_as_the_level_says():
+    rng = generator(6)
+    values = [
+        stratified_rank_test(list(rng.normal(size=(4, 7))), list(rng.normal(size=(4, 6))))
+        for _ in range(1500)
+    ]
+    assert 0.035 < np.mean(np.array(values) < 0.05) < 0.065
+
+
+def test_the_stratified_test_needs_the_same_tasks():
+    with pytest.raises(StatisticsError, match="2 tasks, but the scores have 1"):
+        stratified_rank_test([[1.0]], [[1.0], [2.0]])
