@@ -16,6 +16,7 @@ from morl.agents import gflownet_kernels as kernels
 from morl.agents.gflownet_learner import FlowLearner
 from morl.agents.gflownet_networks import Array, LogPartition, PerceptronPolicy, PolicyNetwork
 from morl.agents.gflownet_policies import BuildingPolicy, SamplingPolicy
+from morl.agents.gflownet_transformer import TransformerPolicy
 from morl.archive import ParetoArchive
 from morl.compositional import CompositionalCore, States, core_of
 from morl.preferences import check_preferences, lattice
@@ -345,11 +346,31 @@ class ObjectSampler(ABC):
         core, config = self._core, self._settings
         outputs = core.num_actions + self._with_flows
         rng = generator(self._seed, f"{self.name}/policy")
-        return PerceptronPolicy(
-            encode=core.encode,
-            encoding_width=core.encoding_width,
+        kind = config.network
+        if kind == "auto":
+            kind = "perceptron" if core.vocabulary is None else "transformer"
+        if kind == "perceptron":
+            return PerceptronPolicy(
+                encode=core.encode,
+                encoding_width=core.encoding_width,
+                code_width=self._code_width,
+                num_outputs=outputs,
+                hidden=tuple(config.hidden),
+                rng=rng,
+            )
+        if core.vocabulary is None:
+            raise MorlError(
+                f"{core.name}: its objects are no strings, so there is nothing for a transformer "
+                "to read; set agent.network=perceptron"
+            )
+        return TransformerPolicy(
+            vocabulary=core.vocabulary,
+            horizon=core.horizon,
             code_width=self._code_width,
             num_outputs=outputs,
+            width=config.width,
+            layers=config.layers,
+            heads=config.heads,
             hidden=tuple(config.hidden),
             rng=rng,
         )

@@ -268,3 +268,44 @@ def dominated(points: Array, by: Array, found: Array) -> None:
             if below and better:
                 found[i] = True
                 break
+
+
+@njit(cache=True, fastmath=True, error_model="numpy", nogil=True)
+def cached_attention(mixed: Array, keys: Array, values: Array, time: int, found: Array) -> None:
+    """Attention of the newest position to itself and all before; its key and value are stored.
+
+    Args:
+        mixed: query, key and value of the newest position, (string, 3 x head x feature).
+        keys: (string, head, feature, position); the newest one is written.
+        values: likewise.
+        time: number of the newest position, from 0.
+        found: (string, head x feature), overwritten.
+    """
+    strings, heads, size, _ = keys.shape
+    width = heads * size
+    scale = F(1.0 / np.sqrt(size))
+    scores = np.empty(time + 1, np.float32)
+    for n in range(strings):
+        for h in range(heads):
+            for d in range(size):
+                keys[n, h, d, time] = mixed[n, width + h * size + d]
+                values[n, h, d, time] = mixed[n, 2 * width + h * size + d]
+            scores[:] = F(0)
+            for d in range(size):
+                q = mixed[n, h * size + d] * scale
+                row = keys[n, h, d]
+                for t in range(time + 1):
+                    scores[t] += q * row[t]
+            top = scores[0]
+            for t in range(1, time + 1):
+                top = max(top, scores[t])
+            total = F(0)
+            for t in range(time + 1):
+                scores[t] = np.exp(scores[t] - top)
+                total += scores[t]
+            for d in range(size):
+                sum_ = F(0)
+                row = values[n, h, d]
+                for t in range(time + 1):
+                    sum_ += scores[t] * row[t]
+                found[n, h * size + d] = sum_ / total
