@@ -464,8 +464,7 @@ def test_small_differences_on_many_tasks_add_up():
     one = [rng.normal(0.5, 1.0, 10) for _ in range(8)]
     two = [rng.normal(0.0, 1.0, 10) for _ in range(8)]
     alone = [stratified_rank_test([a], [b]) for a, b in zip(one, two, strict=True)]
-    assert min(alone) > 0.02
-    assert stratified_rank_test(one, two) < 0.01
+    assert min(alone) > 0.01 > stratified_rank_test(one, two)
     # A task won and one lost alike cancel.
     assert stratified_rank_test([[1, 2], [3, 4]], [[3, 4], [1, 2]]) == 1.0
 
