@@ -168,7 +168,7 @@ class OffloadingModel:
         """
         rows = self.rows(observations)
         flat = self._flat(rows)
-        spread = np.array(np.broadcast_to(weights, (*rows.shape[:-2], 2)), np.float64)
+        spread = np.array(np.broadcast_to(weights, (*rows.shape[:-2], 2)), np.float64, order="C")
         found = np.empty((len(flat), SERVERS))
         _lookahead(
             flat,
