@@ -139,49 +139,10 @@ FAMILIES = (
         title="Offloading",
         ids=("mec-offloading-v0",),
         ends="After 100 steps, as a true end: tasks that are still computed are paid for in full.",
-        notes="""\
-System model of Yang, Wen, Zhang and Tang, "Generalizable Pareto-Optimal Offloading with Reinforcement
-Learning in Mobile Edge Computing" ([arXiv:2509.10474](https://arxiv.org/abs/2509.10474), IEEE TSC 2025).
-[GMORL and the offloading benchmark](../offloading.md) has the results.
-
-Every second the first of the tasks that wait is sent to a server. Uploads take size / rate of the link,
-servers share their time equally among their tasks, and the mean size of tasks is what all servers can do
-in a second: (4 + 2 E) Mbit with E edge servers of 2 GHz and a cloud of 4 GHz. A Mbit costs 8 mJ in the
-cloud and 2 mJ on an edge server. Delay counts from the second in which a task is sent; waiting before that
-is the same whatever one does.
-
-The delay that a task adds to all is known when it is sent, in closed form. With T the seconds of its
-upload, L its size, s the speed of its server and r the work that is left of each task there when the
-upload ends, it is `T + (L + 2 * sum(min(r, L))) / s`: the task waits for others and they for it. Rewards of
-an episode add up to the true delays, computed to the end, with a relative error below 1e-9 (tested against
-an event simulation).
-
-| argument | values |
-| --- | --- |
-| `contexts` | `fixed` (6 edge servers of 2 GHz, cloud of 4 GHz), `train` (1 to 8 of 1.75 to 2.25 GHz, cloud 3.5 to 4.5 GHz), `test` (1 to 10 of 1.5 to 2.5 GHz, cloud 3 to 5 GHz); drawn for each episode |
-| `edges`, `cloud_frequency`, `edge_frequency` | fix a part of it; `edge_frequency` is one number or one for each server |
-| `observation` | `paper`: 67 features a server; `backlog`: and the tasks that wait; `marginal`: and delay and energy that the present task would cost there, in 100 s and 0.2 J, the tasks that wait, and the share of steps taken |
-| `unavailable` | what becomes of actions without a server: `remap` or `error` |
-| `channel` | `released`: the formula of the released code; `textbook`: Shannon's law with the same constants |
-| `rate_floor` | least rate of a link, by default 10 Mbit/s, or 0.001 of the textbook's |
-
-Reference points are a tenth more than the delay of random edge servers and than the energy of the greedy
-policy that minds delay alone:
-
-| edge servers | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-| minutes | 154.7 | 84.6 | 65.0 | 58.0 | 56.0 | 55.3 | 56.3 | 57.2 | 58.4 | 60.2 |
-| joules | 3.8 | 4.3 | 4.8 | 5.3 | 5.7 | 6.2 | 6.7 | 7.1 | 7.5 | 7.9 |
-
-Where the number varies, the reference point is the mean over the possible numbers.
-
-What the released code leaves out of the paper, and we keep: a formula of links that squares the gain of
-the path and divides by the noise twice (without it uploads take minutes); task sizes from 0.1 to 100 Mbit;
-seconds without a task, about 7 of 100, in which any action does nothing. What we change: links have a least
-rate, as the expected delay is infinite without one; the delay is exact, where the released estimate is off
-by up to a percent; rewards are the two costs themselves, not their weighted sum; the random numbers of an
-episode depend on its seed alone.
-""",
+        notes="System model of Yang et al. ([arXiv:2509.10474](https://arxiv.org/abs/2509.10474)). "
+        "[GMORL and the offloading benchmark](../offloading.md) has the model, the arguments of the "
+        "constructor, the reference points by number of edge servers, what differs from the "
+        "released code, and results.",
     ),
     Family(
         page="lunar-lander",
