@@ -16,7 +16,7 @@ import numpy as np
 
 from morl.compositional import States
 from morl.envs.compositional import CompositionalEnv, CompositionalVectorEnv
-from morl.envs.strings import StringCore
+from morl.envs.strings import StringCore, check_strings
 from morl.envs.vector import EnvArgumentError
 from morl.registry import register_env
 from morl.types import EnvSpec, Front, Objective
@@ -118,6 +118,7 @@ class Strands:
                 f"{ID}: objectives must be different names among {', '.join(OBJECTIVES)}, got "
                 f"{objectives!r}"
             )
+        check_strings(BASES, min_length, max_length, name=ID)
         return cls(tuple(objectives), int(min_length), int(max_length))
 
 

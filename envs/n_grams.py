@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from morl.compositional import States
 from morl.envs.compositional import CompositionalEnv, CompositionalVectorEnv
-from morl.envs.strings import StringCore
+from morl.envs.strings import StringCore, check_strings
 from morl.envs.vector import EnvArgumentError
 from morl.indicators import hypervolume
 from morl.pareto import nondominated
@@ -125,13 +125,10 @@ class Pieces:
             raise EnvArgumentError(f"{ID}: divisor must be positive, got {divisor}")
         single = all(len(piece) == 1 for piece in ngrams)
         shortest, longest = (17, 18) if single else (33, 36)
-        return cls(
-            tuple(ngrams),
-            shortest if min_length is None else int(min_length),
-            longest if max_length is None else int(max_length),
-            float(divisor),
-            alphabet,
-        )
+        shortest = shortest if min_length is None else int(min_length)
+        longest = longest if max_length is None else int(max_length)
+        check_strings(alphabet, shortest, longest, name=ID)
+        return cls(tuple(ngrams), shortest, longest, float(divisor), alphabet)
 
     @property
     def longest_piece(self) -> int:

@@ -51,6 +51,21 @@ def levenshtein(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[
     return table
 
 
+def check_strings(alphabet: str, min_length: int, max_length: int, *, name: str) -> None:
+    """Refuse lengths or letters that make no strings.
+
+    Raises:
+        EnvArgumentError: names the environment.
+    """
+    if not 1 <= min_length <= max_length:
+        raise EnvArgumentError(
+            f"{name}: lengths must be positive and in order, got min_length {min_length} and "
+            f"max_length {max_length}"
+        )
+    if not alphabet or len(set(alphabet)) < len(alphabet):
+        raise EnvArgumentError(f"{name}: letters must differ, got alphabet {alphabet!r}")
+
+
 class StringCore(CompositionalCore):
     """Strings of one alphabet, letters added on the right.
 
@@ -87,13 +102,7 @@ class StringCore(CompositionalCore):
         Raises:
             EnvArgumentError: for lengths or letters that make no strings.
         """
-        if not 1 <= min_length <= max_length:
-            raise EnvArgumentError(
-                f"{name}: lengths must be positive and in order, got min_length {min_length} and "
-                f"max_length {max_length}"
-            )
-        if not alphabet or len(set(alphabet)) < len(alphabet):
-            raise EnvArgumentError(f"{name}: letters must differ, got alphabet {alphabet!r}")
+        check_strings(alphabet, min_length, max_length, name=name)
         super().__init__(
             name=name,
             objective_names=objective_names,
