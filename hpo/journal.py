@@ -24,10 +24,10 @@ from morl.storage import make_folder
 if sys.platform != "win32":
     import fcntl
 
-_UNSYNCED = frozenset({5, 7, 8, 9})
-"""Operations on a running trial that may be lost with the power: its parameters before it begins,
-intermediate values and attributes. What counts is on the disk with the next synced operation,
-which also puts there all that was written before."""
+UNSYNCED = frozenset({5, 7, 8, 9})
+"""Operations on a running trial that may be lost with the power: parameters (until `sync`, before
+the first run), intermediate values and attributes. The next synced operation puts all that was
+written before on the disk as well."""
 
 _BLOCK = 1 << 16
 
@@ -63,8 +63,13 @@ class SturdyJournal(JournalFileBackend):
             file.truncate()
             file.write(lines)
             file.flush()
-            if any(log["op_code"] not in _UNSYNCED for log in logs):
+            if any(log["op_code"] not in UNSYNCED for log in logs):
                 os.fsync(file.fileno())
+
+    def sync(self) -> None:
+        """Wait until all that was appended is on the disk."""
+        with self.path.open("rb+") as file:
+            os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

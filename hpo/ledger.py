@@ -33,7 +33,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from morl.hpo.identity import Owner
-from morl.hpo.storage import patiently
+from morl.hpo.storage import patiently, sync
 from morl.hpo.types import StudyError, TrialState
 
 if TYPE_CHECKING:
@@ -96,6 +96,10 @@ class Attempt:
             kind = distributions[name]
             self._write("set_trial_param", name, kind.to_internal_repr(value), kind)
         self.params = dict(params)
+
+    def settle(self) -> None:
+        """Make sure that the parameters survive whatever comes: from now on they are used."""
+        sync(self._storage)
 
     def report(self, step: int, value: float) -> None:
         """Write an intermediate value.
@@ -207,6 +211,7 @@ class Ledger:
         tasks: keys, in the order in which they are begun.
         fresh: whether task n is the n-th new attempt, so that nobody contends for it; keys then
             are "0", "1", ...
+        num_params: parameters of a task; the next attempt gets them if all were drawn.
         max_retries: attempts beyond the first that may take their worker down.
         stale_after: seconds without a sign of life after which a worker on another machine, of
             which nothing else is known, counts as dead. By this process's clock alone.
@@ -219,6 +224,7 @@ class Ledger:
         tasks: Sequence[str],
         *,
         fresh: bool,
+        num_params: int,
         max_retries: int,
         stale_after: float,
     ) -> None:
@@ -226,6 +232,7 @@ class Ledger:
         self.storage = storage
         self.tasks = tuple(tasks)
         self._fresh = fresh
+        self._num_params = num_params
         self._max_retries = max_retries
         self._stale_after = stale_after
         self._trials: list[FrozenTrial] = []
@@ -343,7 +350,8 @@ class Ledger:
         attributes: dict[str, Any] = {FRESH: True} if task is None else {TASK: task}
         attributes[OWNER] = owner.record()
         attributes |= {f"{RUN}{seed}": record for seed, record in runs_of(before).items()}
-        source = max(before, key=lambda trial: (len(trial.params), trial.number), default=None)
+        drawn = [trial for trial in before if len(trial.params) >= self._num_params]
+        source = drawn[-1] if drawn else None
         template = FrozenTrial(
             number=-1,
             trial_id=-1,

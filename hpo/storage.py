@@ -123,6 +123,13 @@ def _check_reachable(address: str) -> None:
         ) from error
 
 
+def sync(storage: BaseStorage) -> None:
+    """Wait until all that was written is on the disk; databases do not say before that it is."""
+    backend = getattr(storage, "_backend", None)
+    if isinstance(backend, SturdyJournal):
+        backend.sync()
+
+
 def patiently(action: Callable[[], T], *, patience_s: float = _PATIENCE_S) -> T:
     """Do something with a storage again while its server is away, for a while.
 

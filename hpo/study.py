@@ -225,6 +225,7 @@ class Study:
                 self.storage,
                 [task.key for task in self.tasks(stage)],
                 fresh=stage == "search",
+                num_params=len(self.space.names) if stage == "search" else 0,
                 max_retries=self.config.max_retries,
                 stale_after=self.config.stale_after,
             )

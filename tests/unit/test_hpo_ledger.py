@@ -34,7 +34,7 @@ def ledger(storage: BaseStorage, tasks: int = 3, **changes: Any) -> Ledger:
         storage=storage, study_name="s", direction="maximize", load_if_exists=True,
         sampler=optuna.samplers.RandomSampler(seed=0),
     )  # fmt: skip
-    usual: dict[str, Any] = {"fresh": True, "max_retries": 2, "stale_after": 60.0}
+    usual: dict[str, Any] = {"fresh": True, "num_params": 1, "max_retries": 2, "stale_after": 60.0}
     return Ledger(study, storage, [str(n) for n in range(tasks)], **{**usual, **changes})
 
 
@@ -92,11 +92,11 @@ def test_a_dead_workers_task_is_begun_again_with_its_parameters_and_runs(
     assert states(book) == ["complete", "waiting", "waiting"]
 
 
-def test_a_task_whose_worker_died_before_drawing_parameters_is_drawn_anew(
+def test_a_task_whose_worker_died_before_drawing_all_parameters_is_drawn_anew(
     storage: BaseStorage,
 ) -> None:
-    book = ledger(storage)
-    claimed(book, dead_owner())
+    book = ledger(storage, num_params=2)
+    claimed(book, dead_owner()).set_params({"x": 0.25}, SPACE)
     again = claimed(book, Owner.here(0))
     assert again.task == "0"
     assert again.params == {}
