@@ -185,4 +185,4 @@ def _greedy_hypervolume(
                     best_after[later] = max(best_after[later], treasures[cell])
                 break
     # A dive of k steps returns -k; it is worth its treasure from -50 up to -k.
-    return best_after[: _LONGEST - 1].sum()
+    return float(best_after[: _LONGEST - 1].sum())

@@ -7,6 +7,7 @@ mean of the chosen configuration on fresh seeds, never the score that it was cho
 from __future__ import annotations
 
 import math
+import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -215,11 +216,15 @@ def methods(replays: int, *, large: bool) -> list[Method]:
     """What is compared: 40 trials, with pruning also 60, and 150 trials where `large`."""
     plain: list[SamplerName] = ["random", "sobol", "tpe", "gp", "cmaes", "nsga2"]
     found = [Method(name, "none", 40, replays) for name in plain]
-    for sampler, pruner in (("random", "median"), ("tpe", "median"), ("tpe", "hyperband")):
-        found += [Method(sampler, pruner, trials, replays) for trials in (40, 60)]  # type: ignore[arg-type]
+    pruned: list[tuple[SamplerName, PrunerName]] = [
+        ("random", "median"), ("tpe", "median"), ("tpe", "hyperband"),
+    ]  # fmt: skip
+    for sampler, pruner in pruned:
+        found += [Method(sampler, pruner, trials, replays) for trials in (40, 60)]
     if large:
         fewer = max(2, replays // 2)
-        found += [Method(name, "none", 150, fewer) for name in ("random", "tpe", "gp")]  # type: ignore[arg-type]
+        some: list[SamplerName] = ["random", "tpe", "gp"]
+        found += [Method(name, "none", 150, fewer) for name in some]
         found += [Method("tpe", "median", trials, fewer) for trials in (150, 230)]
     return found
 
@@ -249,9 +254,9 @@ def _row(method: Method, found: Sequence[Mapping[str, float]]) -> dict[str, Any]
     fresh = np.array([one["fresh"] for one in found])
     row["fresh"] = _short(fresh.mean())
     row["fresh_se"] = _short(fresh.std(ddof=1) / math.sqrt(len(fresh)))
-    row["searched"] = _short(np.mean([one["searched"] for one in found]))
-    row["full_runs"] = _short(np.mean([one["full_runs"] for one in found]))
-    row["cpu_ms_a_trial"] = _short(np.mean([one["cpu_ms"] for one in found]))
+    row["searched"] = _short(statistics.mean(one["searched"] for one in found))
+    row["full_runs"] = _short(statistics.mean(one["full_runs"] for one in found))
+    row["cpu_ms_a_trial"] = _short(statistics.mean(one["cpu_ms"] for one in found))
     return row
 
 
