@@ -133,10 +133,16 @@ class OffloadingModel:
         self, observations: NDArray[Any], weights: Floats, *, waiting_weight: float = 2.0
     ) -> Floats:
         """Weighted sums of `costs`, ``(..., server)``; weights are ``(..., 2)``."""
-        costs = self.costs(observations, waiting_weight=waiting_weight)
-        exist = np.isfinite(costs[..., 0])
-        sums = (np.where(exist[..., None], costs, 0.0) * weights[..., None, :]).sum(axis=-1)
-        return np.where(exist, sums, np.inf)
+        rows = self.rows(observations)
+        found = np.empty(rows.shape[:-1])
+        _weighted(
+            self._flat(rows),
+            _spread(weights, rows),
+            self.exact,
+            waiting_weight,
+            found.reshape(-1, SERVERS),
+        )
+        return found
 
     def lookahead(
         self,
@@ -167,21 +173,25 @@ class OffloadingModel:
             ``(..., server)``, infinite for servers that were not tried.
         """
         rows = self.rows(observations)
-        flat = self._flat(rows)
-        spread = np.array(np.broadcast_to(weights, (*rows.shape[:-2], 2)), np.float64, order="C")
-        found = np.empty((len(flat), SERVERS))
+        found = np.empty(rows.shape[:-1])
         _lookahead(
-            flat,
-            spread.reshape(-1, 2),
+            self._flat(rows),
+            _spread(weights, rows),
             self.exact,
             -1 if self.backlog is None else self.backlog,
             samples,
             steps,
             candidates,
             waiting_weight,
-            found,
+            found.reshape(-1, SERVERS),
         )
-        return found.reshape(rows.shape[:-1])
+        return found
+
+
+def _spread(weights: Floats, rows: Rows) -> Floats:
+    """Weights ``(..., 2)`` for every system of ``(..., server, feature)``, flattened."""
+    every = np.broadcast_to(weights, (*rows.shape[:-2], 2))
+    return np.array(every, np.float64, order="C").reshape(-1, 2)
 
 
 @njit(cache=True)
@@ -228,23 +238,45 @@ def _energy(row: Rows, exact: bool) -> float:
 
 
 @njit(cache=True)
-def _all_costs(rows: Rows, exact: bool, waiting_weight: float, found: Floats) -> None:
-    residual = np.empty(_MOST_TASKS)
-    for m in range(rows.shape[0]):
-        mean_size = _mean_size(rows[m])
-        for server in range(SERVERS):
-            row = rows[m, server]
-            if row[0] <= 0.0:
-                found[m, server] = np.inf
-                continue
-            if row[3] <= 0.0:
-                found[m, server] = 0.0
-                continue
+def _costs(rows: Rows, exact: bool, waiting_weight: float, residual: Floats, found: Floats) -> None:
+    """Seconds and joules of the present task on each server of a system."""
+    mean_size = _mean_size(rows)
+    for server in range(SERVERS):
+        row = rows[server]
+        seconds = joules = np.inf
+        if row[0] > 0.0:
+            seconds = joules = 0.0
+        if row[0] > 0.0 and row[3] > 0.0:
             delay = _delay(row, exact, mean_size, residual)
             size = float(row[3])
             alone = size / (100.0 * float(row[5])) + size / float(row[1])
-            found[m, server, 0] = alone + 0.5 * waiting_weight * (delay - alone)
-            found[m, server, 1] = _energy(row, exact)
+            seconds = alone + 0.5 * waiting_weight * (delay - alone)
+            joules = _energy(row, exact)
+        found[server, 0] = seconds
+        found[server, 1] = joules
+
+
+@njit(cache=True)
+def _all_costs(rows: Rows, exact: bool, waiting_weight: float, found: Floats) -> None:
+    residual = np.empty(_MOST_TASKS)
+    for m in range(rows.shape[0]):
+        _costs(rows[m], exact, waiting_weight, residual, found[m])
+
+
+@njit(cache=True)
+def _weighted(
+    rows: Rows, weights: Floats, exact: bool, waiting_weight: float, found: Floats
+) -> None:
+    residual = np.empty(_MOST_TASKS)
+    costs = np.empty((SERVERS, 2))
+    for m in range(rows.shape[0]):
+        _costs(rows[m], exact, waiting_weight, residual, costs)
+        for server in range(SERVERS):
+            found[m, server] = np.inf
+            if rows[m, server, 0] > 0.0:
+                found[m, server] = (
+                    weights[m, 0] * costs[server, 0] + weights[m, 1] * costs[server, 1]
+                )
 
 
 class Scene(NamedTuple):
@@ -417,7 +449,8 @@ def _lookahead(
         np.zeros(SERVERS), np.zeros(SERVERS),
     )  # fmt: skip
     state = np.zeros(1, np.uint64)
-    costs = np.empty((2, 1, SERVERS, 2))
+    costs = np.empty((2, SERVERS, 2))
+    work = np.empty(_MOST_TASKS)
     places = np.zeros(SERVERS, np.int64)
     tried = np.zeros(SERVERS, np.int64)
     for m in range(rows.shape[0]):
@@ -431,11 +464,11 @@ def _lookahead(
             continue
         mean_size = _mean_size(rows[m])
         _see(rows[m], servers, mean_size, scene)
-        _all_costs(rows[m : m + 1], exact, 2.0, costs[0])
-        _all_costs(rows[m : m + 1], exact, waiting_weight, costs[1])
-        count = _cheapest(costs[1, 0], servers, weights[m], candidates, tried)
+        _costs(rows[m], exact, 2.0, work, costs[0])
+        _costs(rows[m], exact, waiting_weight, work, costs[1])
+        count = _cheapest(costs[1], servers, weights[m], candidates, tried)
         for k in range(count):
-            present = costs[0, 0, tried[k]]
+            present = costs[0, tried[k]]
             found[m, tried[k]] = weights[m, 0] * present[0] + weights[m, 1] * present[1]
         sizes = np.empty(_steps_ahead(rows[m], exact, steps))
         state[0] = mixed(np.uint64(size * 1e6))

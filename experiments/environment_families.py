@@ -140,8 +140,8 @@ FAMILIES = (
         ids=("mec-offloading-v0",),
         ends="After 100 steps, as a true end: tasks that are still computed are paid for in full.",
         notes="System model of Yang et al. ([arXiv:2509.10474](https://arxiv.org/abs/2509.10474)). "
-        "[GMORL and the offloading benchmark](../offloading.md) has the model, the arguments of the "
-        "constructor, the reference points by number of edge servers, what differs from the "
+        "[GMORL and the offloading benchmark](../offloading.md) has the model, the arguments of "
+        "the constructor, the reference points by number of edge servers, what differs from the "
         "released code, and results.",
     ),
     Family(
