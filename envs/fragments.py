@@ -25,7 +25,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from morl.compositional import Actions, CompositionalCore, Mask, States
+from morl.compositional import Actions, CompositionalCore, Mask, States, follow, ranked
 from morl.envs.compositional import CompositionalEnv, CompositionalVectorEnv
 from morl.envs.vector import EnvArgumentError
 from morl.registry import register_env
@@ -333,6 +333,29 @@ class FragmentsCore(CompositionalCore):
     def distance(self, first: States, second: States) -> NDArray[np.float64]:
         """One minus Tanimoto similarity of RDKit fingerprints."""
         return self._chemistry.distances(self.describe(first), self.describe(second))
+
+    def genome_sizes(self) -> NDArray[np.int64]:
+        """Number of blocks, then of each block where it is joined, and what by which stem."""
+        slots = (self.task.max_blocks - 1) * self._width
+        pairs = [slots, self._choices] * self.task.max_blocks
+        return np.array([self.task.max_blocks, *pairs], np.int64)
+
+    def from_genomes(self, genomes: NDArray[np.int64]) -> States:
+        """Trees that grow block by block; where to join is a rank among the free stems."""
+
+        def choose(states: States, rows: NDArray[np.intp], time: int) -> Actions:
+            mask = self.mask(states)
+            if time == 0:
+                return ranked(mask, genomes[rows, 2])
+            joints = mask[:, :-1].reshape(len(states), -1, self._choices)
+            free: Mask = np.asarray(joints.any(axis=2))
+            grows = free.any(axis=1) & (genomes[rows, 0] >= time)
+            actions = np.full(len(states), self.stop_action, np.int64)
+            slots = ranked(free[grows], genomes[rows[grows], 2 * time + 1])
+            actions[grows] = slots * self._choices + genomes[rows[grows], 2 * time + 2]
+            return actions
+
+        return follow(self, len(genomes), choose).objects
 
     def _objectives(self, states: States) -> Front:
         return np.array(

@@ -297,12 +297,12 @@ class CompositionalCore(ABC):
     def from_genomes(self, genomes: NDArray[np.int64]) -> States:
         """Objects of genomes (object, gene), genes from 0 to below `genome_sizes`.
 
-        By default gene t is the action at time t, and where that is not legal the next one that
-        is, in cyclic order.
+        By default gene t is the rank, among the legal actions, of the action at time t; ranks go
+        round.
         """
 
         def choose(states: States, rows: NDArray[np.intp], time: int) -> Actions:
-            return first_legal(self.mask(states), genomes[rows, time])
+            return ranked(self.mask(states), genomes[rows, time])
 
         return follow(self, len(genomes), choose).objects
 
@@ -436,8 +436,18 @@ def random_walks(core: CompositionalCore, count: int, rng: np.random.Generator) 
 
 def drawn(mask: Mask, rng: np.random.Generator) -> Actions:
     """One action of each row, drawn evenly from the legal ones."""
-    ranks = np.floor(rng.random(len(mask)) * mask.sum(axis=1)).astype(np.int64)
-    chosen: Actions = (np.cumsum(mask, axis=1) > ranks[:, None]).argmax(axis=1)
+    return ranked(mask, np.floor(rng.random(len(mask)) * mask.sum(axis=1)).astype(np.int64))
+
+
+def ranked(mask: Mask, ranks: NDArray[np.int64]) -> Actions:
+    """The legal action of each row that has a rank; ranks go round.
+
+    Args:
+        mask: (object, action), at least one legal action a row.
+        ranks: from 0, (object,).
+    """
+    legal = np.cumsum(mask, axis=1)
+    chosen: Actions = (legal > (ranks % legal[:, -1])[:, None]).argmax(axis=1)
     return chosen
 
 
