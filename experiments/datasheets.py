@@ -42,7 +42,7 @@ WRITTEN = (
     "<!-- Written by `python -m morl.experiments.datasheets`; change the registry instead. -->"
 )
 
-RARE = frozenset({"highway"})
+RARE = frozenset({"highway", "dna", "mol"})
 """Extras that the extra "all" leaves out; snippets that need them are not run with the others."""
 
 SLOW = ("mo-highway-v0", "mo-highway-fast-v0", "minecart-rgb-v0")

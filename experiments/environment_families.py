@@ -145,6 +145,88 @@ FAMILIES = (
         "released code, and results.",
     ),
     Family(
+        page="hypergrid",
+        title="Hypergrid",
+        ids=("hypergrid-v0",),
+        ends="With a stop, or at the far edge of the grid.",
+        notes="""\
+An episode builds an object: a cell of the grid. `kwargs` choose the task:
+
+| argument | values |
+| --- | --- |
+| `objectives` | two to five of `branin`, `currin`, `shubert`, `sphere`, `beale` |
+| `height` | cells along each side, 32; the MOGFN authors use 64 as well |
+| `variant` | whose scales of `shubert` and `beale`: `op-gfn` (the default) or `mogfn` |
+| `dimensions` | 2, or a larger even number: functions take the mean over pairs of coordinates |
+| `edge` | `end`: the far edge ends a walk, as published; `stay`: it is a wall, as in torchgfn |
+| `illegal` | `remap`: a move out of the grid becomes the next legal action; `error`: refused |
+
+The two variants disagree on two functions, so their hypervolumes cannot be compared. MOGFN adds
+objectives in the order branin, currin, shubert, sphere, beale; OP-GFN takes subsets of branin,
+currin, shubert and beale. Fronts are exact: all cells are listed (1,023 of height 32). Hypervolume
+alone says little where fronts are convex; currin with shubert, and shubert with beale, are concave:
+of their 32 and 22 points, weighted sums find two each.
+""",
+    ),
+    Family(
+        page="n-grams",
+        title="N-grams",
+        ids=("n-grams-v0",),
+        ends="With a stop, or at the greatest length.",
+        notes="""\
+An episode writes a string of amino acids. `kwargs={'ngrams': 'bigrams-4'}` asks for another set:
+
+| set | pieces | points of the exact front | hypervolume |
+| --- | --- | --- | --- |
+| `bigrams-2` | AV, VC | 13 | 0.629630 |
+| `bigrams-3` | AV, VC, CA | 21 | 0.409294 |
+| `bigrams-4` | AV, VC, CA, AN | 309 | 0.106186 |
+| `unigrams-2` | A, V | 19 | 0.472222 |
+| `unigrams-3` | A, V, C | 190 | 0.139918 |
+| `unigrams-4` | A, V, C, W | 1,330 | 0.029150 |
+
+The published set of four bigrams holds AB, but B is no amino acid of the alphabet: that piece never
+occurs, and every hypervolume is zero. `bigrams-4` has AN instead; other pieces with unknown letters
+are refused. Any list of pieces will do (`kwargs={'ngrams': ['AVC', 'CA']}`), with `min_length`,
+`max_length`, `divisor` and `alphabet`. Strings of bigrams have 33 to 36 letters: the published code
+with `min_len=32` allows no stop before the 33rd. A stop that comes too early writes a letter, or is
+refused with `illegal='error'`. Fronts come from induction over the length of the string.
+""",
+    ),
+    Family(
+        page="dna-aptamers",
+        title="DNA aptamers",
+        ids=("dna-aptamers-v0",),
+        ends="With a stop, or at the greatest length.",
+        notes="""\
+An episode writes a strand of DNA. Strands are folded by ViennaRNA (parameters of Mathews 2004, 37
+degrees Celsius, 1 mol/l of sodium), which pip installs; the published task folds with NUPACK, which
+needs a licence. So figures cannot be compared with published ones.
+`kwargs={'objectives': ['energy', 'pairs']}` chooses among `energy`, `pins`, `pairs` and
+`shortness`; `min_length` and `max_length` are 30 and 60. A strand is folded once and remembered. No
+front is known.
+""",
+    ),
+    Family(
+        page="fragments",
+        title="Fragment molecules",
+        ids=("fragments-v0",),
+        ends="With a stop, or with the last block.",
+        notes="""\
+An episode joins fragments to a molecule: a smaller form of the published task, not the same. RDKit
+computes the objectives, chosen by `kwargs={'objectives': ['qed', 'sa', 'mw', 'logp']}`; the binding
+energy that the papers predict by a trained network is left out. The 72 fragments and their 127
+atoms to join are those of Bengio et al. 2021; by default the 19 with exactly two such atoms, in
+molecules of up to five (`kwargs={'fragments': 'all', 'max_blocks': 9}` for everything).
+
+A state is a tree of fragments, whatever the order in which they were joined, and has as many
+parents as leaves that can be taken off. Any block can be the root, so a molecule is several
+objects: as many as it has blocks, or fewer where it is symmetric. Samplers in proportion to reward
+therefore prefer large molecules. Distances, and the count of distinct objects, go by the molecule
+(canonical SMILES). No front is known.
+""",
+    ),
+    Family(
         page="lunar-lander",
         title="Lunar lander",
         ids=("mo-lunar-lander-v3", "mo-lunar-lander-continuous-v3"),
