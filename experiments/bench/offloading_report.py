@@ -1,0 +1,423 @@
+"""``python -m morl.experiments.bench.offloading_report``: what the offloading benchmark found.
+
+Reads what `morl.experiments.bench.offloading` played, writes a record (JSON), the tables of
+``docs/offloading.md`` and its pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from morl import storage
+from morl.experiments.bench.measurement import RESULTS, machine
+from morl.experiments.bench.offloading import (
+    DIVISIONS,
+    GREEDY,
+    MAIN,
+    PLAYED,
+    SCHEMES,
+    SYSTEMS,
+    OffloadingBenchError,
+    Resampler,
+    System,
+    Totals,
+    areas,
+    compared,
+    figures,
+    load_totals,
+)
+from morl.experiments.datasheets import save_small
+from morl.experiments.front_pages import table
+from morl.types import MorlError
+
+PAGE = Path(__file__).parents[2] / "docs" / "offloading.md"
+"""The page, in a checkout."""
+
+RECORD = RESULTS / "offloading.json"
+
+BEGIN, END = "<!-- results: written by offloading_report -->", "<!-- end of results -->"
+
+PAPER_REFERENCE = (52.0, 5.3)
+"""Minutes and joules. The paper takes the largest delay and energy of the fronts that it compares
+and does not say them; near this point the random front has the hypervolume that it reports."""
+
+PAPER: Mapping[str, float] = {
+    "gmorl": 64.1,
+    "linucb": 57.9,
+    "multi-policy": 64.3,
+    "annealing": 30.2,
+    "random": 29.0,
+}
+"""Hypervolumes with six edge servers, figure 2 of arXiv:2509.10474."""
+
+LABELS: Mapping[str, str] = {
+    "gmorl": "GMORL",
+    "gmorl-paper": "GMORL, the paper's setting",
+    "multi-policy": "one discrete SAC a preference",
+}
+"""Of schemes that come as runs."""
+
+PLOTTED = ("edges-3", MAIN, "edges-9")
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6B4C9A", "#8C564B")
+
+
+def label(scheme: str) -> str:
+    """Name of a scheme in tables."""
+    return SCHEMES[scheme].label if scheme in SCHEMES else LABELS.get(scheme, scheme)
+
+
+# ---------------------------------------------------------------------------------------------
+# The record
+
+
+def record(
+    played: Mapping[str, Mapping[str, Sequence[Totals]]],
+    resampler: Resampler,
+    *,
+    trained_there: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """All figures.
+
+    Args:
+        played: system, scheme, totals of each seed.
+        resampler: for intervals.
+        trained_there: scheme and the one that stands for training in the system itself; of the
+            latter, a scheme named ``NAME@SYSTEM`` is preferred where there is one.
+
+    Raises:
+        OffloadingBenchError: if nothing was played.
+    """
+    if not played:
+        raise OffloadingBenchError("nothing was played; run morl.experiments.bench.offloading")
+    systems = [SYSTEMS[name] for name in SYSTEMS if name in played]
+    rows = [row for system in systems for row in figures(system, played[system.name], resampler)]
+    return {
+        "benchmark": "offloading",
+        "command": "python -m morl.experiments.bench.offloading_report",
+        "protocol": {
+            "preferences": DIVISIONS + 1,
+            "reward_scales": [0.01, 5.0],
+            "units": "minutes x joules",
+            "interval": f"95 %, percentile bootstrap, {resampler.resamples} resamples of episodes "
+            "and seeds; [value, low, high]",
+            "references": {system.name: list(system.reference) for system in systems},
+            "paper_reference": list(PAPER_REFERENCE),
+        },
+        "machine": machine(),
+        "rows": rows,
+        "paper_protocol": paper_rows(played.get(MAIN, {}), resampler),
+        "generalisation": generalisation(systems, played, resampler, trained_there or {}),
+        "fronts": {
+            system.name: {name: front(runs) for name, runs in played[system.name].items()}
+            for system in systems
+            if system.name in PLOTTED
+        },
+    }
+
+
+def front(runs: Sequence[Totals]) -> list[list[float]]:
+    """Mean totals of the first seed that no other preference beats, by delay."""
+    means = runs[0].mean(axis=1)
+    ordered = means[np.lexsort((means[:, 1], means[:, 0]))]
+    best = np.concatenate([[np.inf], np.minimum.accumulate(ordered[:, 1])[:-1]])
+    kept: NDArray[np.float64] = ordered[ordered[:, 1] < best]
+    return [[round(delay, 3), round(energy, 4)] for delay, energy in kept.tolist()]
+
+
+def paper_rows(
+    played: Mapping[str, Sequence[Totals]], resampler: Resampler
+) -> list[dict[str, Any]]:
+    """Hypervolumes with the paper's reference point, beside the paper's."""
+    if "random" not in played:
+        return []
+    rows = []
+    for name, runs in played.items():
+        episodes = min(run.shape[1] for run in runs)
+        volume = resampler.statistic(
+            runs, lambda means: areas(means, PAPER_REFERENCE), episodes=episodes
+        )
+        over = compared(SYSTEMS[MAIN], runs, played["random"], resampler, reference=PAPER_REFERENCE)
+        rows.append(
+            {
+                "scheme": name,
+                "episodes": episodes,
+                "hypervolume": volume.record(2),
+                "of_random": over,
+                "paper": PAPER.get(name),
+                "paper_of_random": None
+                if name not in PAPER
+                else round(PAPER[name] / PAPER["random"], 3),
+            }
+        )
+    return rows
+
+
+def generalisation(
+    systems: Sequence[System],
+    played: Mapping[str, Mapping[str, Sequence[Totals]]],
+    resampler: Resampler,
+    trained_there: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """Errors of generalisation: by how much the hypervolume falls short of one trained there."""
+    rows = []
+    for scheme, other in trained_there.items():
+        for system in systems:
+            known = played[system.name]
+            there = f"{other}@{system.name}" if f"{other}@{system.name}" in known else other
+            if scheme not in known or there not in known:
+                continue
+            ratio = compared(system, known[scheme], known[there], resampler)
+            value, low, high = (round(1.0 - number, 4) for number in ratio)
+            rows.append(
+                {
+                    "system": system.name,
+                    "scheme": scheme,
+                    "trained_there": there,
+                    "error": [value, high, low],
+                }
+            )
+    return rows
+
+
+# ---------------------------------------------------------------------------------------------
+# Tables
+
+
+def tables(found: Mapping[str, Any]) -> str:
+    """The results of a record, in Markdown."""
+    parts = [_main_table(found), _paper_table(found)]
+    for title, prefix in (
+        ("### By number of edge servers", "edges-"),
+        ("### By frequencies, six edge servers", ("cloud-", "edge-", "frequencies")),
+    ):
+        parts += [title, _ratio_table(found, prefix)]
+    if found["generalisation"]:
+        parts += ["### Generalisation", _generalisation_table(found)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _interval(numbers: Sequence[float], style: str) -> str:
+    value, low, high = (format(number, style) for number in numbers)
+    return f"{value} ({low} to {high})"
+
+
+def _main_table(found: Mapping[str, Any]) -> str:
+    rows = [row for row in found["rows"] if row["system"] == MAIN]
+    rows.sort(key=lambda row: -row["hypervolume"][0])
+    cells = [
+        [
+            label(row["scheme"]),
+            str(row["seeds"]),
+            f"{row['episodes']:,}",
+            _interval(row["hypervolume"], ".1f"),
+            _interval(row["of_greedy"], ".3f"),
+            f"{row['delay_minutes'][0]:.1f}",
+            f"{row['energy_joules'][0]:.2f}",
+            f"{row['scaled_return'][0]:.2f}",
+        ]
+        for row in rows
+    ]
+    head = [
+        "scheme", "seeds", "episodes", "hypervolume", "of greedy's", "delay alone, min",
+        "energy alone, J", "scaled return",
+    ]  # fmt: skip
+    return "### Six edge servers\n\n" + table(head, cells)
+
+
+def _paper_table(found: Mapping[str, Any]) -> str:
+    if not found["paper_protocol"]:
+        return ""
+    rows = sorted(found["paper_protocol"], key=lambda row: -row["hypervolume"][0])
+    cells = [
+        [
+            label(row["scheme"]),
+            _interval(row["hypervolume"], ".1f"),
+            _interval(row["of_random"], ".2f"),
+            "-" if row["paper"] is None else f"{row['paper']:.1f}",
+            "-" if row["paper"] is None else f"{row['paper_of_random']:.2f}",
+        ]
+        for row in rows
+    ]
+    head = ["scheme", "hypervolume", "of random's", "paper", "paper, of random's"]
+    minutes, joules = found["protocol"]["paper_reference"]
+    return (
+        "### The paper's table\n\nSix edge servers, reference point "
+        f"({minutes:g} min, {joules:g} J).\n\n{table(head, cells)}"
+    )
+
+
+def _ratio_table(found: Mapping[str, Any], prefix: str | tuple[str, ...]) -> str:
+    """Hypervolume of greedy, and the others' as a share of it, by system."""
+    rows = [row for row in found["rows"] if row["system"].startswith(prefix)]
+    systems = list(dict.fromkeys(row["system"] for row in rows))
+    if not systems:
+        return ""
+    by_place = {(row["scheme"], row["system"]): row for row in rows}
+    schemes = [name for name in dict.fromkeys(row["scheme"] for row in rows) if name != GREEDY]
+    greedy = [_interval(by_place[GREEDY, system]["hypervolume"], ".0f") for system in systems]
+    lines = [["greedy, hypervolume", *greedy]]
+    for scheme in schemes:
+        cells = [by_place.get((scheme, system)) for system in systems]
+        lines.append(
+            [label(scheme), *("-" if cell is None else _share(cell["of_greedy"]) for cell in cells)]
+        )
+    return table(["of greedy's", *(SYSTEMS[system].label for system in systems)], lines)
+
+
+def _share(numbers: Sequence[float]) -> str:
+    value, low, high = numbers
+    return f"{value:.3f} ± {(high - low) / 2:.3f}"
+
+
+def _generalisation_table(found: Mapping[str, Any]) -> str:
+    cells = [
+        [
+            SYSTEMS[row["system"]].label,
+            label(row["scheme"]),
+            label(row["trained_there"]),
+            " ".join(
+                [f"{row['error'][0]:+.1%}", f"({row['error'][1]:+.1%} to {row['error'][2]:+.1%})"]
+            ),
+        ]
+        for row in found["generalisation"]
+    ]
+    return table(["system", "scheme", "against", "error"], cells)
+
+
+def with_results(page: str, results: str) -> str:
+    """A page with other results between its marks.
+
+    Raises:
+        OffloadingBenchError: if the page has no marks.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise OffloadingBenchError(f"the page lacks the marks {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{results}\n\n{END}{after}"
+
+
+# ---------------------------------------------------------------------------------------------
+# Pictures
+
+
+def fronts_figure(found: Mapping[str, Any]) -> Figure:
+    """Fronts of all schemes in the systems that are kept, in the paper's units."""
+    names = [name for name in PLOTTED if name in found["fronts"]]
+    figure = Figure(figsize=(3.4 * len(names) + 0.4, 3.6), layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    schemes = list(dict.fromkeys(scheme for name in names for scheme in found["fronts"][name]))
+    for place, name in zip(axes, names, strict=True):
+        minutes, joules = found["protocol"]["references"][name]
+        for index, scheme in enumerate(schemes):
+            points = np.array(found["fronts"][name].get(scheme, np.zeros((0, 2))))
+            inside = points[(points < [minutes, joules]).all(axis=1)]
+            if len(inside):
+                place.plot(
+                    inside[:, 0], inside[:, 1], marker="o", markersize=2.5, linewidth=0.9,
+                    color=COLOURS[index % len(COLOURS)], label=label(scheme),
+                    linestyle="-" if index < len(COLOURS) else "--",
+                )  # fmt: skip
+        place.set_title(SYSTEMS[name].label, fontsize=9)
+        place.set_xlabel("delay, minutes", fontsize=8)
+        place.set_ylabel("energy, J", fontsize=8)
+        place.tick_params(labelsize=7)
+        place.grid(alpha=0.3)
+    known: dict[str, Any] = {}
+    for place in axes:
+        handles, labels = place.get_legend_handles_labels()
+        known |= dict(zip(labels, handles, strict=True))
+    figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=4, fontsize=7)
+    return figure
+
+
+def edges_figure(found: Mapping[str, Any]) -> Figure:
+    """Hypervolumes as shares of greedy's by number of edge servers."""
+    rows = [row for row in found["rows"] if row["system"].startswith("edges-")]
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    schemes = [name for name in dict.fromkeys(row["scheme"] for row in rows) if name != GREEDY]
+    for index, scheme in enumerate(schemes):
+        own = [row for row in rows if row["scheme"] == scheme]
+        edges = np.array([int(row["system"].removeprefix("edges-")) for row in own])
+        values = np.array([row["of_greedy"] for row in own])
+        axes.errorbar(
+            edges, values[:, 0], yerr=np.abs(values[:, 1:] - values[:, :1]).T, marker="o",
+            markersize=3, linewidth=1, capsize=2, color=COLOURS[index % len(COLOURS)],
+            label=label(scheme),
+        )  # fmt: skip
+    axes.axhline(1.0, color="#767676", linewidth=0.8)
+    axes.axvspan(8.5, 10.4, color="#767676", alpha=0.12)
+    axes.set_xlim(0.6, 10.4)
+    axes.set_ylim(0.4, None)
+    axes.set_xlabel("edge servers; more than 8 do not occur in training", fontsize=8)
+    axes.set_ylabel("hypervolume, share of greedy's", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, ncols=2)
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point.
+
+    Args:
+        arguments: without the program; by default those of the process.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        found = record(
+            load_totals(options.played),
+            Resampler(options.resamples),
+            trained_there=dict(pair.split("=") for pair in options.trained_there),
+        )
+        storage.write_json(options.record, found)
+        _write_page(found, options.page)
+    except MorlError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m morl.experiments.bench.offloading_report",
+        description="Report what was played.",
+    )
+    parser.add_argument("--played", type=Path, default=PLAYED)
+    parser.add_argument("--record", type=Path, default=RECORD)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument(
+        "--trained-there",
+        nargs="+",
+        default=[],
+        metavar="SCHEME=OTHER",
+        help="errors of generalisation of a scheme against one trained in the systems",
+    )
+    return parser
+
+
+def _write_page(found: Mapping[str, Any], page: Path) -> None:
+    images = page.parent / "images"
+    storage.make_folder(images)
+    save_small(fronts_figure(found), images / "offloading_fronts.png")
+    save_small(edges_figure(found), images / "offloading_edges.png")
+    text = with_results(storage.read_bytes(page).decode(), tables(found))
+    storage.atomic_write(page, text.encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
