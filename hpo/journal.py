@@ -24,8 +24,8 @@ from morl.storage import make_folder
 if sys.platform != "win32":
     import fcntl
 
-UNSYNCED = frozenset({5, 7, 8, 9})
-"""Operations on a running trial that may be lost with the power: parameters (until `sync`, before
+UNSYNCED = frozenset({4, 5, 7, 8, 9})
+"""Operations that may be lost with the power: new trials and their parameters (until `sync`, before
 the first run), intermediate values and attributes. The next synced operation puts all that was
 written before on the disk as well."""
 

@@ -187,6 +187,7 @@ class _Runs:
 
     def do(self) -> None:
         self._draw()
+        self._attempt.settle()
         for index, seed in enumerate(self._task.seeds):
             if seed not in self._attempt.runs:
                 self._run(index, seed)
@@ -200,7 +201,7 @@ class _Runs:
         return self._config.evaluations * len(self._task.seeds)
 
     def _draw(self) -> None:
-        """Choose the parameters, unless an earlier attempt or stage did; then they are fixed."""
+        """Choose the parameters, unless an earlier attempt or stage did."""
         if self._task.stage != "search":
             return
         space, attempt = self._study.space, self._attempt
@@ -210,14 +211,12 @@ class _Runs:
         found = independent_sample(name, space, seed=config.seed, number=self._task.number)
         if found is not None:
             attempt.set_params(found, space.distributions())
-            attempt.settle()
             return
         optuna_study = self._study.optuna_study("search")
         optuna_study.sampler = make_sampler(name, seed=config.seed, number=self._task.number)
         trial = Trial(optuna_study, attempt.trial_id)
         for dimension in space.dimensions:
             attempt.params[dimension.name] = dimension.suggest(trial)
-        attempt.settle()
 
     def _run(self, index: int, seed: int) -> None:
         study = self._study

@@ -6,9 +6,11 @@ go through the study's storage: what the log and the storage disagree about was 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import secrets
 import shutil
 import signal
 import subprocess
@@ -16,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -362,21 +364,21 @@ def new_study_test(address: str, *, repetitions: int = 8, workers: int = 4) -> d
     """Workers that all begin a new study at the same moment.
 
     Args:
-        address: of the storage; "{}" is replaced by the number of the repetition.
+        address: of the storage; of PostgreSQL, any database of the server: each repetition gets
+            one of its own.
         repetitions: how often.
         workers: how many at once.
     """
     opened, problems_found = 0, []
-    for index in range(repetitions):
-        with tempfile.TemporaryDirectory() as folder:
-            done, wrong = _crowd(
-                Path(folder), address.format(index), workers=workers, trials=2 * workers
-            )
+    for _ in range(repetitions):
+        with tempfile.TemporaryDirectory() as folder, new_database(address) as fresh:
+            done, wrong = _crowd(Path(folder), fresh, workers=workers, trials=2 * workers)
         opened += done
         problems_found += wrong
-    print(f"{address}: {opened} of {repetitions * workers} workers opened a new study")
+    scheme = address.partition("://")[0]
+    print(f"{scheme}: {opened} of {repetitions * workers} workers opened a new study", flush=True)
     return {
-        "storage": address.partition("://")[0],
+        "storage": scheme,
         "workers_at_once": workers,
         "opened": opened,
         "of": repetitions * workers,
@@ -386,15 +388,15 @@ def new_study_test(address: str, *, repetitions: int = 8, workers: int = 4) -> d
 
 def crowd_test(address: str, *, workers: int, trials: int) -> dict[str, Any]:
     """Many workers, trials of no length: every result has to be there, once."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, new_database(address) as fresh:
         start = time.monotonic()
-        opened, wrong = _crowd(Path(folder), address, workers=workers, trials=trials)
+        opened, wrong = _crowd(Path(folder), fresh, workers=workers, trials=trials)
         wall = time.monotonic() - start
-    lost = len(wrong)
-    print(f"{address}: {workers} workers, {trials} trials, {wall:.0f} s, {lost} problems")
+    scheme = address.partition("://")[0]
+    print(f"{scheme}: {workers} workers, {trials} trials, {wall:.0f} s, {len(wrong)} problems")
     return {
         "what": "trials of no length: each result of a log outside the storage against the storage",
-        "storage": address.partition("://")[0],
+        "storage": scheme,
         "workers": workers,
         "workers_opened": opened,
         "trials": trials,
@@ -402,6 +404,27 @@ def crowd_test(address: str, *, workers: int, trials: int) -> dict[str, Any]:
         "trials_a_second": round(trials / wall, 1),
         "lost_or_wrong": wrong,
     }
+
+
+@contextlib.contextmanager
+def new_database(address: str) -> Iterator[str]:
+    """Address of a database without tables, on the same server; files are new anyway."""
+    if not address.startswith("postgresql"):
+        yield address
+        return
+    import sqlalchemy
+
+    server = sqlalchemy.create_engine(address, isolation_level="AUTOCOMMIT")
+    name = f"morl_{secrets.token_hex(6)}"
+    with server.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    try:
+        url = sqlalchemy.make_url(address).set(database=name)
+        yield url.render_as_string(hide_password=False)
+    finally:
+        with server.connect() as connection:
+            connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        server.dispose()
 
 
 def _crowd(root: Path, address: str, *, workers: int, trials: int) -> tuple[int, list[str]]:
