@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from gymnasium import spaces
 
 from morl.agents.object_search import ObjectSearch
 from morl.compositional import CompositionalCore, core_of, random_walks
@@ -26,6 +27,7 @@ from morl.envs import make_task
 from morl.experiments.bench.measurement import RESULTS, single_thread, table, write_report
 from morl.indicators import hypervolume
 from morl.registry import AGENTS, ENVS
+from morl.testing import sample_actions
 from morl.types import Task
 
 COMMAND = "python -m morl.experiments.bench.objects"
@@ -92,8 +94,8 @@ def speed(trial: Trial) -> dict[str, Any]:
 def _view_cost(task: Task, *, num_envs: int = 64, steps: int = 200) -> tuple[float, int]:
     """CPU seconds of random steps of a batch, and how many they were."""
     batch = task.make_vec(num_envs)
-    rng = np.random.default_rng(0)
-    actions = rng.integers(batch.single_action_space.n, size=(steps, num_envs))
+    space = cast(spaces.Discrete, batch.single_action_space)
+    actions = sample_actions(space, steps, num_envs, seed=0)
     batch.reset(seed=0)
     batch.step(actions[0])
     start = time.process_time()
