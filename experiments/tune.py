@@ -30,11 +30,11 @@ from morl.experiments.compose import (
     launcher_of,
     sorted_words,
 )
-from morl.experiments.config import ConfigError, plain
+from morl.experiments.config import ConfigError, RunConfig, plain
 from morl.experiments.fingerprint import code_version
 from morl.experiments.interrupts import SIGNALS, Interrupts, RunInterrupted
 from morl.experiments.progress import StudyProgress
-from morl.experiments.run import CodeChangedError, RunFailedError, run, task_of
+from morl.experiments.run import CodeChangedError, RunBusyError, RunFailedError, run, task_of
 from morl.experiments.tune_config import TuneConfig, curve_of, objectives_of
 from morl.hpo.space import SearchSpace
 from morl.hpo.types import (
@@ -61,6 +61,9 @@ LOG = "log.txt"
 """Folder of the ordinary run, and what it says, in the folder of a trial's seed."""
 
 POLL_S = 1.0
+DYING_S = 60.0
+"""How long a killed worker's last threads may keep the lock of its run."""
+
 GRACE_S = 20.0
 """How long a launcher may take to notice that all its jobs are done."""
 
@@ -181,18 +184,23 @@ class _NotWorthIt(BaseException):
 
 
 def _run(
-    settings: Any,  # noqa: ANN401 - RunConfig
+    settings: RunConfig,
     folder: Path,
     watch: Callable[[int, Metrics], None],
     log: TextIO,
 ) -> RunResult:
-    try:
-        return run(settings, folder=folder, watch=watch, stream=log)
-    except (CodeChangedError, CheckpointError) as error:
-        # What an earlier attempt left is of no use: the trial is worth more than its beginning.
-        print(f"{error}\nbegun afresh", file=log, flush=True)
-        afresh = dataclasses.replace(settings, resume="never")
-        return run(afresh, folder=folder, watch=watch, stream=log)
+    until = time.monotonic() + DYING_S
+    while True:
+        try:
+            return run(settings, folder=folder, watch=watch, stream=log)
+        except RunBusyError:  # noqa: PERF203 - the loop tries again
+            if time.monotonic() > until:
+                raise
+            time.sleep(POLL_S)
+        except (CodeChangedError, CheckpointError) as error:
+            # What an earlier attempt left is of no use: the trial is worth more than its beginning.
+            print(f"{error}\nbegun afresh", file=log, flush=True)
+            settings = dataclasses.replace(settings, resume="never")
 
 
 def outcome_of(
