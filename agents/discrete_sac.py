@@ -8,8 +8,7 @@ decides what is learned: fresh preferences at every sample make one learner serv
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from morl.agents.discrete_sac_networks import (
     Shape,
     UnfitNetworkError,
     initial_parameters,
+    repeated,
 )
 from morl.agents.normalisation import RunningMoments
 from morl.agents.replay import Transitions
@@ -49,7 +49,8 @@ class SACConfig:
     Attributes:
         network: "compact" or "paper"; the latter only where observations have a row for each
             action.
-        hidden: units of the hidden layers of "compact"; two layers where observations have rows.
+        hidden: units of the hidden layers of "compact"; where observations have rows, those of the
+            encoder and then the head's.
         vector_critics: whether critics estimate every objective by itself (else the weighted sum).
         training_discount: discount of the critics; the task's by default.
         learning_rate: of Adam, actor and critics alike.
@@ -67,6 +68,12 @@ class SACConfig:
             objective; actor and critics then learn only what comes on top. Empty if there are
             none.
         reward_column_factors: factors that turn these columns into rewards.
+        histogram: first column of a histogram in each row, and the one after its last; "compact"
+            sees it through a few sums over it (see `hinges`). None where there is none.
+        exogenous_columns: columns (of a row, or of the observation) that no action influences. A
+            baseline on them is taken out of the critics' targets: it moves the values of all
+            actions alike and leaves out the noise that no action can help.
+        baseline_hidden: units of the baseline's hidden layers.
     """
 
     network: str = "compact"
@@ -83,6 +90,9 @@ class SACConfig:
     actor_loss: str = "forward"
     reward_columns: tuple[int, ...] = ()
     reward_column_factors: tuple[float, ...] = ()
+    histogram: tuple[int, int] | None = None
+    exogenous_columns: tuple[int, ...] = ()
+    baseline_hidden: tuple[int, ...] = (16, 16)
 
     def __post_init__(self) -> None:
         """Refuse values without meaning.
@@ -127,12 +137,29 @@ def make_network(config: SACConfig, shape: Shape, *, components: int, env_id: st
         return PaperNetwork(shape, components)
     if not shape.by_action:
         return FlatNetwork(shape, tuple(config.hidden), components)
-    if len(config.hidden) != 2:
+    if len(config.hidden) < 2:
         raise UnfitNetworkError(
             f"{env_id}: observations have a row for each action, so agent.hidden takes two "
-            f"numbers, got {tuple(config.hidden)}"
+            f"numbers or more, the head's last; got {tuple(config.hidden)}"
         )
-    return CompactNetwork(shape, (config.hidden[0], config.hidden[1]), components)
+    return CompactNetwork(shape, tuple(config.hidden), components)
+
+
+def hinges(bins: int) -> NDArray[np.float32]:
+    """Basis in which a histogram of sizes is summed: ``min(size, c)`` for c = 1, 2, 4, ...
+
+    With counts of sizes in unit bins, the products are sums of sizes that are capped at c: from
+    nearly the number of things to their total size.
+
+    Args:
+        bins: number of bins; bin k holds sizes from k to k + 1.
+
+    Returns:
+        (bin, sum); the last cap is the number of bins.
+    """
+    caps = [2.0**power for power in range(int(np.ceil(np.log2(max(bins, 2)))))] + [float(bins)]
+    middles = np.arange(bins) + 0.5
+    return np.minimum(middles[:, None], np.array(caps)[None]).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -146,6 +173,7 @@ class View:
         scale: (feature,), divides.
         reward_columns: see `SACConfig`.
         reward_factors: (objective,), column factors times reward scales.
+        histogram: see `SACConfig`; None where networks see every column.
         trims: whether rows at the end that are available nowhere in a batch may be left out.
     """
 
@@ -156,6 +184,7 @@ class View:
     trims: bool = False
     reward_columns: tuple[int, ...] = ()
     reward_factors: tuple[float, ...] = ()
+    histogram: tuple[int, int] | None = None
 
     def rows(self, observations: NDArray[Any]) -> NDArray[np.float32]:
         """Observations (policy, batch, ...) as (policy, batch, action, feature), or flat."""
@@ -183,42 +212,53 @@ class View:
             )
         return there
 
+    def seen(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Features that networks see of rows (..., feature): sums stand for the histogram."""
+        if self.histogram is None:
+            return rows
+        start, stop = self.histogram
+        sums = rows[..., start:stop] @ hinges(stop - start)
+        return np.concatenate([rows[..., :start], sums, rows[..., stop:]], axis=-1)
+
+    def place(self, column: int) -> int:
+        """Where networks see a column of an observation."""
+        if self.histogram is None or column < self.histogram[0]:
+            return column
+        start, stop = self.histogram
+        return column - (stop - start) + hinges(stop - start).shape[1]
+
     def inputs(
         self, observations: NDArray[Any], preferences: NDArray[Any] | Tensor
-    ) -> tuple[Inputs, Tensor | None]:
-        """What networks see, and the known rewards (policy, batch, action, objective) if any."""
+    ) -> Inputs:
+        """What networks see."""
         rows = self.rows(observations)
         mask = self.available(rows)
         if mask is not None and self.trims:
             used = int(np.flatnonzero(mask.any(axis=(0, 1)))[-1]) + 1
             rows, mask = rows[:, :, :used], mask[:, :, :used]
         wanted = torch.as_tensor(preferences, dtype=torch.float32)
-        known = None
+        known = greedy = None
         if self.reward_columns:
             columns = torch.from_numpy(rows[..., list(self.reward_columns)])
             known = columns * torch.tensor(self.reward_factors)
-        features = torch.from_numpy(rows) - torch.from_numpy(self.mean)
+            greedy = losses.scalarise(known, wanted)
+        features = torch.from_numpy(self.seen(rows)) - torch.from_numpy(self.mean)
         features = features.div_(torch.from_numpy(self.scale)).clamp_(-10.0, 10.0)
         there = None if mask is None else torch.from_numpy(np.ascontiguousarray(mask))
-        return Inputs(features, wanted, there), known
+        return Inputs(features, wanted, there, known, greedy)
 
 
 def actor_logits(
-    network: Network,
-    parameters: Parameters,
-    inputs: Inputs,
-    known: Tensor | None,
-    temperature: Tensor,
+    network: Network, parameters: Parameters, inputs: Inputs, temperature: Tensor
 ) -> Tensor:
     """Logits (policy, batch, action).
 
     Where rewards are known, an actor whose network gives zeros is the soft-greedy policy.
     """
     logits = network(parameters, inputs).squeeze(-1)
-    if known is None:
+    if inputs.greedy is None:
         return logits
-    greedy = losses.scalarise(known, inputs.preferences)
-    return logits + greedy / temperature[:, None, None]
+    return logits + inputs.greedy / temperature[:, None, None]
 
 
 class PopulationSAC:
@@ -232,6 +272,9 @@ class PopulationSAC:
         env_id: for messages.
 
     Attributes:
+        actor: parameters (policy, ...).
+        critics: parameters (twin policy, ...), all first twins before all second ones.
+        targets: slowly following copy of them, flat.
         moments: statistics of features, shared by all policies.
         log_temperature: (policy,).
     """
@@ -250,20 +293,41 @@ class PopulationSAC:
         self.discount = discount
         self.env_id = env_id
         self.num_policies = len(rngs)
-        self.moments = RunningMoments(1, shape.num_features)
+        self._blind = self._blind_view()
+        seen = self._blind.seen(np.zeros((1, shape.num_features), np.float32)).shape[-1]
+        self.moments = RunningMoments(1, seen)
+        inner = replace(shape, num_features=seen)
         components = shape.num_objectives if config.vector_critics else 1
-        self.actor_network = make_network(config, shape, components=1, env_id=env_id)
-        self.critic_network = make_network(config, shape, components=components, env_id=env_id)
+        self.actor_network = make_network(config, inner, components=1, env_id=env_id)
+        self.critic_network = make_network(config, inner, components=components, env_id=env_id)
         self.actor = ParameterStore(initial_parameters(self.actor_network, rngs))
-        self.critics = [
-            ParameterStore(initial_parameters(self.critic_network, rngs)) for _ in range(2)
-        ]
-        self.targets = [critic.flat.clone() for critic in self.critics]
-        self._target_blocks = [
-            _like(target, critic) for target, critic in zip(self.targets, self.critics, strict=True)
-        ]
+        self.critics = ParameterStore(initial_parameters(self.critic_network, [*rngs, *rngs]))
+        self.targets = self.critics.flat.clone()
+        self._target_blocks = _like(self.targets, self.critics)
+        self._baseline_network = self._make_baseline(components)
+        self._baseline = (
+            ParameterStore(initial_parameters(self._baseline_network, rngs))
+            if self._baseline_network
+            else None
+        )
         initial = np.full(len(rngs), np.log(config.temperature), np.float32)
         self._temperature = ParameterStore([initial])
+
+    def _blind_view(self) -> View:
+        """A view that does not normalise."""
+        empty = np.zeros(0, np.float32)
+        histogram = self.config.histogram if self.config.network == "compact" else None
+        return View(self.shape, self.env_id, mean=empty, scale=empty, histogram=histogram)
+
+    def _make_baseline(self, components: int) -> Network | None:
+        columns = self.config.exogenous_columns
+        if not columns:
+            return None
+        shape = replace(self.shape, num_features=len(columns), num_actions=1)
+        hidden = tuple(self.config.baseline_hidden)
+        if not self.shape.by_action:
+            return FlatNetwork(shape, hidden, components)
+        return CompactNetwork(shape, hidden, components)
 
     @property
     def log_temperature(self) -> Tensor:
@@ -281,7 +345,7 @@ class PopulationSAC:
         if self.shape.by_action:
             rows = rows[rows[:, 0] >= 0.0]
         if len(rows):
-            self.moments.update(rows[None])
+            self.moments.update(self._blind.seen(rows)[None])
 
     def view(self, reward_scales: NDArray[np.float64]) -> View:
         """How observations are seen at present."""
@@ -293,6 +357,7 @@ class PopulationSAC:
             env_id=self.env_id,
             mean=self.moments.mean[0].astype(np.float32),
             scale=np.maximum(self.moments.scale[0], 1e-2).astype(np.float32),
+            histogram=self._blind.histogram,
             trims=isinstance(self.actor_network, CompactNetwork),
             reward_columns=tuple(self.config.reward_columns),
             reward_factors=tuple(float(factor) for factor in factors),
@@ -308,10 +373,8 @@ class PopulationSAC:
     ) -> NDArray[np.int64]:
         """Sample actions (policy, env) for observations (policy, env, feature)."""
         with torch.no_grad():
-            inputs, known = view.inputs(observations, preferences)
-            logits = actor_logits(
-                self.actor_network, self.actor.blocks, inputs, known, self.temperature
-            )
+            inputs = view.inputs(observations, preferences)
+            logits = actor_logits(self.actor_network, self.actor.blocks, inputs, self.temperature)
             probabilities, _ = losses.masked_log_softmax(logits, inputs.available)
         return sample(probabilities.numpy(), rng)
 
@@ -339,26 +402,26 @@ class PopulationSAC:
         Raises:
             NonFiniteError: if a loss is not finite.
         """
-        inputs, known = view.inputs(transitions.observations, preferences)
-        targets = self._targets(transitions, inputs.preferences, view, reward_scales)
-        actions = torch.from_numpy(transitions.actions)
-        values, errors = [], []
-        for critic in self.critics:
-            value = self._values(critic.blocks, inputs, known)
-            loss = losses.critic_loss(value, actions, targets)
-            critic.minimise(loss.sum(), learning_rate=learning_rate)
-            values.append(value.detach())
-            errors.append(loss.detach().mean())
-        lower = losses.scalarise(
-            losses.pessimistic(values[0], values[1], inputs.preferences), inputs.preferences
+        inputs = view.inputs(transitions.observations, preferences)
+        targets, noise = self._targets(
+            transitions, inputs.preferences, view, reward_scales, learning_rate
         )
-        actor_loss, entropies = self._improve_actor(inputs, known, lower, learning_rate)
-        for target, critic in zip(self.targets, self.critics, strict=True):
-            target.lerp_(critic.flat, self.config.target_rate)
+        values = self.values(self.critics.blocks, inputs)
+        actions = torch.from_numpy(transitions.actions)
+        error = losses.critic_loss(
+            values.flatten(0, 1), repeated(actions, 2), repeated(targets, 2)
+        )
+        self.critics.minimise(error.sum(), learning_rate=learning_rate)
+        first, second = values.detach()
+        lower = losses.pessimistic(first, second, inputs.preferences)
+        lower = losses.scalarise(lower, inputs.preferences)
+        actor_loss, entropies = self._improve_actor(inputs, lower, learning_rate)
+        self.targets.lerp_(self.critics.flat, self.config.target_rate)
         readings = {
-            "critic_loss": float(sum(errors) / 2),
+            "critic_loss": float(error.detach().mean()),
             "actor_loss": float(actor_loss),
             "entropy": float(entropies.mean()),
+            "noise": float(noise),
             "temperature": float(self.temperature.mean()),
         }
         if not np.isfinite(list(readings.values())).all():
@@ -367,42 +430,66 @@ class PopulationSAC:
             )
         return readings
 
-    def _values(self, blocks: Parameters, inputs: Inputs, known: Tensor | None) -> Tensor:
-        """Critic values (policy, batch, action, component)."""
-        values = self.critic_network(blocks, inputs)
-        if known is None:
+    def values(self, blocks: Parameters, inputs: Inputs) -> Tensor:
+        """Values of both critics, (twin, policy, batch, action, component)."""
+        outputs = self.critic_network(blocks, inputs.repeated(2))
+        values = outputs.view(2, self.num_policies, *outputs.shape[1:])
+        if inputs.known is None or inputs.greedy is None:
             return values
         if self.config.vector_critics:
-            return values + known
-        return values + losses.scalarise(known, inputs.preferences).unsqueeze(-1)
+            return values + inputs.known
+        return values + inputs.greedy.unsqueeze(-1)
 
-    @torch.no_grad()
     def _targets(
         self,
         transitions: Transitions,
         preferences: Tensor,
         view: View,
         reward_scales: NDArray[np.float64],
-    ) -> Tensor:
-        inputs, known = view.inputs(transitions.next_observations, preferences)
-        temperature = self.temperature
-        logits = actor_logits(self.actor_network, self.actor.blocks, inputs, known, temperature)
-        chances, logs = losses.masked_log_softmax(logits, inputs.available)
-        first, second = (self._values(blocks, inputs, known) for blocks in self._target_blocks)
-        lower = losses.pessimistic(first, second, preferences)
-        next_values = losses.soft_values(lower, chances, logs, temperature=temperature)
-        scaled = transitions.rewards * reward_scales.astype(np.float32)
-        rewards = torch.from_numpy(scaled)
+        learning_rate: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Targets of the critics, (policy, batch, component), and the baseline's error."""
+        inputs = view.inputs(transitions.next_observations, preferences)
+        next_values = self._next_values(inputs)
+        next_values, error = self._without_noise(next_values, inputs, learning_rate)
+        rewards = torch.from_numpy(transitions.rewards * reward_scales.astype(np.float32))
         if not self.config.vector_critics:
             rewards = (rewards * preferences).sum(-1, keepdim=True)
         terminated = torch.from_numpy(transitions.terminated)
-        return losses.critic_targets(rewards, terminated, next_values, discount=self.discount)
+        targets = losses.critic_targets(rewards, terminated, next_values, discount=self.discount)
+        return targets, error
+
+    @torch.no_grad()
+    def _next_values(self, inputs: Inputs) -> Tensor:
+        """Soft values (policy, batch, component) by the targets, the lower of the two."""
+        temperature = self.temperature
+        logits = actor_logits(self.actor_network, self.actor.blocks, inputs, temperature)
+        chances, logs = losses.masked_log_softmax(logits, inputs.available)
+        first, second = self.values(self._target_blocks, inputs)
+        lower = losses.pessimistic(first, second, inputs.preferences)
+        return losses.soft_values(lower, chances, logs, temperature=temperature)
+
+    def _without_noise(
+        self, next_values: Tensor, inputs: Inputs, learning_rate: float
+    ) -> tuple[Tensor, Tensor]:
+        """Values less what exogenous features explain of them, and the share that is left."""
+        if self._baseline is None or self._baseline_network is None:
+            return next_values, torch.ones(())
+        columns = [self._blind.place(column) for column in self.config.exogenous_columns]
+        exogenous = replace(inputs, features=inputs.features[..., columns])
+        outputs = self._baseline_network(self._baseline.blocks, exogenous)
+        explained = losses.mean_over_actions(outputs, inputs.available)
+        rest = next_values - explained
+        error = rest.square().mean()
+        self._baseline.minimise(error * self.num_policies, learning_rate=learning_rate)
+        spread = next_values.var() + 1e-12
+        return rest.detach(), error.detach() / spread
 
     def _improve_actor(
-        self, inputs: Inputs, known: Tensor | None, values: Tensor, learning_rate: float
+        self, inputs: Inputs, values: Tensor, learning_rate: float
     ) -> tuple[Tensor, Tensor]:
         temperature = self.temperature
-        logits = actor_logits(self.actor_network, self.actor.blocks, inputs, known, temperature)
+        logits = actor_logits(self.actor_network, self.actor.blocks, inputs, temperature)
         chances, logs = losses.masked_log_softmax(logits, inputs.available)
         if self.config.actor_loss == "forward":
             loss = losses.forward_actor_loss(
@@ -433,20 +520,21 @@ class PopulationSAC:
         """Parameters, optimisers and statistics."""
         return {
             "actor": self.actor.state_dict(),
-            "critics": [critic.state_dict() for critic in self.critics],
-            "targets": [target.numpy().copy() for target in self.targets],
+            "critics": self.critics.state_dict(),
+            "targets": self.targets.numpy().copy(),
             "temperature": self._temperature.state_dict(),
+            "baseline": None if self._baseline is None else self._baseline.state_dict(),
             "moments": self.moments.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Go on from `state_dict`."""
         self.actor.load_state_dict(state["actor"])
-        for critic, saved in zip(self.critics, state["critics"], strict=True):
-            critic.load_state_dict(saved)
-        for target, saved in zip(self.targets, state["targets"], strict=True):
-            target.copy_(torch.from_numpy(np.array(saved, np.float32)))
+        self.critics.load_state_dict(state["critics"])
+        self.targets.copy_(torch.from_numpy(np.array(state["targets"], np.float32)))
         self._temperature.load_state_dict(state["temperature"])
+        if self._baseline is not None:
+            self._baseline.load_state_dict(state["baseline"])
         self.moments = RunningMoments.from_state(state["moments"])
 
 

@@ -48,7 +48,7 @@ def scalarise(values: Tensor, preferences: Tensor) -> Tensor:
     if values.shape[-1] == 1:
         return values.squeeze(-1)
     assert preferences.shape == (*values.shape[:2], values.shape[-1])
-    return torch.einsum("pbak,pbk->pba", values, preferences)
+    return (values * preferences.unsqueeze(2)).sum(-1)
 
 
 def pessimistic(first: Tensor, second: Tensor, preferences: Tensor) -> Tensor:
@@ -89,9 +89,27 @@ def soft_values(
     """
     assert values.shape[:3] == probabilities.shape
     assert temperature.shape == values.shape[:1]
-    expected = torch.einsum("pbak,pba->pbk", values, probabilities)
+    expected = (values * probabilities.unsqueeze(-1)).sum(2)
     bonus = temperature.unsqueeze(-1) * entropy(probabilities, log_probabilities)
     return expected + bonus.unsqueeze(-1)
+
+
+def mean_over_actions(outputs: Tensor, available: Tensor | None) -> Tensor:
+    """Mean over available actions.
+
+    Args:
+        outputs: (policy, batch, action, component).
+        available: (policy, batch, action) or None.
+
+    Returns:
+        (policy, batch, component).
+    """
+    if available is None:
+        return outputs.mean(2)
+    assert available.shape == outputs.shape[:3]
+    there = available.to(outputs.dtype)
+    total = (outputs * there.unsqueeze(-1)).sum(2)
+    return total / there.sum(-1, keepdim=True)
 
 
 def critic_targets(

@@ -8,6 +8,7 @@ architecture of Yang et al. (arXiv:2509.10474), kept for fidelity.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -38,11 +39,31 @@ class Inputs:
             else (policy, batch, feature); normalised.
         preferences: (policy, batch, objective), on the simplex.
         available: (policy, batch, action), or None where every action always is.
+        known: (policy, batch, action, objective), scaled rewards that the observation itself
+            shows, or None; networks do not see them, see `morl.agents.discrete_sac`.
+        greedy: (policy, batch, action), known rewards weighed by the preferences, or None.
     """
 
     features: Tensor
     preferences: Tensor
     available: Tensor | None
+    known: Tensor | None = None
+    greedy: Tensor | None = None
+
+    def repeated(self, times: int) -> Inputs:
+        """The same for `times` networks of each policy, those of one number together."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Inputs(
+            **{
+                name: None if value is None else repeated(value, times)
+                for name, value in fields.items()
+            }
+        )
+
+
+def repeated(x: Tensor, times: int) -> Tensor:
+    """`x` (policy, ...) behind itself, (times policy, ...); a view where there is one policy."""
+    return x.expand(times, *x.shape).reshape(times * x.shape[0], *x.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -95,40 +116,46 @@ class CompactNetwork:
 
     Attributes:
         shape: of the environment.
-        hidden: units of the encoder's two layers (and of the head, as many as of the second).
+        hidden: units of the encoder's layers, the head's hidden layer last; two or more.
         components: outputs a row.
         output_gain: scale of the initial outputs.
     """
 
     shape: Shape
-    hidden: tuple[int, int]
+    hidden: tuple[int, ...]
     components: int
     output_gain: float = 0.01
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """Weights and biases in storage order."""
-        first, second = self.hidden
+        *encoder, head = self.hidden
         objectives = self.shape.num_objectives
+        sizes = (self.shape.num_features, *encoder)
         return (
-            *dense("encoder/0", self.shape.num_features, first),
-            Block("encoder/0/preference", (objectives, first), 1.0),
-            *dense("encoder/1", first, second),
-            *dense("head/0", second, second),
-            Block("head/0/context", (2 * second, second), 1.0),
-            Block("head/0/preference", (objectives, second), 1.0),
-            *dense("head/1", second, self.components, gain=self.output_gain),
+            *(
+                block
+                for layer, (inputs, outputs) in enumerate(pairwise(sizes))
+                for block in dense(f"encoder/{layer}", inputs, outputs)
+            ),
+            Block("encoder/preference", (objectives, encoder[0]), 1.0),
+            *dense("head/0", encoder[-1], head),
+            Block("head/context", (2 * encoder[-1], head), 1.0),
+            Block("head/preference", (objectives, head), 1.0),
+            *dense("head/1", head, self.components, gain=self.output_gain),
         )
 
     def __call__(self, parameters: Parameters, inputs: Inputs) -> Tensor:
         """See `Network`."""
-        w1, b1, p1, w2, b2, w3, b3, c3, p3, w4, b4 = parameters
+        *encoder, first, weight, bias, context, second, last, last_bias = parameters
         wanted = inputs.preferences
-        rows = _affine(inputs.features, w1, b1) + torch.bmm(wanted, p1).unsqueeze(2)
-        rows = _affine(rows.relu_(), w2, b2).relu_()
-        context = torch.bmm(_pooled(rows, inputs.available), c3) + torch.bmm(wanted, p3)
-        rows = (_affine(rows, w3, b3) + context.unsqueeze(2)).relu_()
-        return _affine(rows, w4, b4)
+        rows = _affine(inputs.features, encoder[0], encoder[1])
+        rows = (rows + torch.bmm(wanted, first).unsqueeze(2)).relu_()
+        for layer in range(2, len(encoder), 2):
+            rows = _affine(rows, encoder[layer], encoder[layer + 1]).relu_()
+        common = torch.bmm(_pooled(rows, inputs.available), context) + torch.bmm(wanted, second)
+        rows = (_affine(rows, weight, bias) + common.unsqueeze(2)).relu_()
+        return _affine(rows, last, last_bias)
 
 
 def _pooled(rows: Tensor, available: Tensor | None) -> Tensor:
@@ -144,8 +171,9 @@ def _pooled(rows: Tensor, available: Tensor | None) -> Tensor:
     if available is None:
         return torch.cat([rows.mean(2), rows.amax(2)], -1)
     there = available.to(rows.dtype)
-    mean = torch.einsum("pbau,pba->pbu", rows, there) / there.sum(-1, keepdim=True)
-    return torch.cat([mean, (rows * there.unsqueeze(-1)).amax(2)], -1)
+    masked = rows * there.unsqueeze(-1)
+    mean = masked.sum(2) / there.sum(-1, keepdim=True)
+    return torch.cat([mean, masked.amax(2)], -1)
 
 
 @dataclass(frozen=True)

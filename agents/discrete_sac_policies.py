@@ -88,8 +88,8 @@ class StackedConditionedPolicy:
         if self._shared:
             flat = flat.reshape(1, policies * envs, -1)
             weights = weights.reshape(1, policies * envs, -1)
-        inputs, known = self._view.inputs(flat, weights)
-        logits = actor_logits(self._network, self._blocks, inputs, known, self._temperature)
+        inputs = self._view.inputs(flat, weights)
+        logits = actor_logits(self._network, self._blocks, inputs, self._temperature)
         chances, _ = masked_log_softmax(logits, inputs.available)
         if self._deterministic:
             # Of equally probable actions the first; probabilities that underflow do not tie.
