@@ -19,6 +19,9 @@ from morl.envs.mec_offloading import (
     UnavailableActionError,
     contexts,
 )
+from morl.experiments.bench import offloading_speed
+from morl.experiments.bench.offloading_speed import PythonSystem
+from morl.storage import read_json
 from morl.testing import check_env
 
 NAME = "mec-offloading-v0"
@@ -688,3 +691,44 @@ def test_one_system_is_a_batch_of_one():
 def test_what_cannot_be_is_refused_by_name(arguments, message):
     with pytest.raises(EnvArgumentError, match=message):
         make_vec(NAME, 2, **arguments)
+
+
+def test_a_system_in_plain_python_sees_and_pays_the_same():
+    batch = MecOffloadingVectorEnv(6, contexts="train")
+    observations, _ = batch.reset(seed=8)
+    episodes = batch._episodes
+    systems = []
+    for i in range(6):
+        there = slice(int(episodes.edges[i]) + 1)
+        systems.append(
+            PythonSystem(
+                episodes.frequency[i, there],
+                episodes.rate[i, there].copy(),
+                episodes.size[i].tolist(),
+                episodes.user[i].tolist(),
+            )
+        )
+    for system, observation in zip(systems, rows(observations), strict=True):
+        np.testing.assert_allclose(system.observe(), observation, rtol=1e-6)
+    rng = np.random.default_rng(0)
+    for step in range(STEPS):
+        actions = rng.integers(0, 11, 6)
+        observations, rewards, terminated, _, infos = batch.step(actions)
+        last = rows(infos["final_obs"] if step == STEPS - 1 else observations)
+        for i, system in enumerate(systems):
+            seen, reward, ended = system.step(int(actions[i]))
+            np.testing.assert_allclose(rewards[i], reward, rtol=1e-9)
+            np.testing.assert_allclose(last[i, :, :7], seen[:, :7], rtol=1e-6)
+            # A rounding error may put a task into the next bin.
+            assert np.abs(last[i, :, 7:] - seen[:, 7:]).sum() <= 2
+            assert ended == terminated[i]
+
+
+def test_speed_is_measured_in_pairs(tmp_path, monkeypatch):
+    monkeypatch.setattr(offloading_speed, "BATCHES", (64,))
+    monkeypatch.setattr(offloading_speed, "OBSERVATIONS", ("paper",))
+    arguments = ["--pairs", "1", "--portion", "100", "--output", str(tmp_path)]
+    assert offloading_speed.main(arguments) == 0
+    [row] = read_json(tmp_path / "offloading_speed.json")["rows"]
+    assert (row["observation"], row["num_envs"], row["pairs"]) == ("paper", 64, 1)
+    assert row["ratio"] > 10
