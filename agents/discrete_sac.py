@@ -8,6 +8,7 @@ decides what is learned: fresh preferences at every sample make one learner serv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from morl.agents import discrete_sac_losses as losses
+from morl.agents.discrete_sac_kernels import PackedRows
 from morl.agents.discrete_sac_networks import (
     CompactNetwork,
     FlatNetwork,
@@ -137,12 +139,16 @@ def make_network(config: SACConfig, shape: Shape, *, components: int, env_id: st
         return PaperNetwork(shape, components)
     if not shape.by_action:
         return FlatNetwork(shape, tuple(config.hidden), components)
-    if len(config.hidden) < 2:
+    return CompactNetwork(shape, _two(config.hidden, "hidden", env_id), components)
+
+
+def _two(units: Sequence[int], name: str, env_id: str) -> tuple[int, int]:
+    if len(units) != 2:
         raise UnfitNetworkError(
-            f"{env_id}: observations have a row for each action, so agent.hidden takes two "
-            f"numbers or more, the head's last; got {tuple(config.hidden)}"
+            f"{env_id}: observations have a row for each action, so agent.{name} takes two "
+            f"numbers, the encoder's and the head's; got {tuple(units)}"
         )
-    return CompactNetwork(shape, tuple(config.hidden), components)
+    return units[0], units[1]
 
 
 def hinges(bins: int) -> NDArray[np.float32]:
@@ -174,14 +180,14 @@ class View:
         reward_columns: see `SACConfig`.
         reward_factors: (objective,), column factors times reward scales.
         histogram: see `SACConfig`; None where networks see every column.
-        trims: whether rows at the end that are available nowhere in a batch may be left out.
+        packs: whether networks take available rows alone.
     """
 
     shape: Shape
     env_id: str
     mean: NDArray[np.float32]
     scale: NDArray[np.float32]
-    trims: bool = False
+    packs: bool = False
     reward_columns: tuple[int, ...] = ()
     reward_factors: tuple[float, ...] = ()
     histogram: tuple[int, int] | None = None
@@ -233,19 +239,32 @@ class View:
         """What networks see."""
         rows = self.rows(observations)
         mask = self.available(rows)
-        if mask is not None and self.trims:
-            used = int(np.flatnonzero(mask.any(axis=(0, 1)))[-1]) + 1
-            rows, mask = rows[:, :, :used], mask[:, :, :used]
         wanted = torch.as_tensor(preferences, dtype=torch.float32)
         known = greedy = None
         if self.reward_columns:
             columns = torch.from_numpy(rows[..., list(self.reward_columns)])
             known = columns * torch.tensor(self.reward_factors)
             greedy = losses.scalarise(known, wanted)
-        features = torch.from_numpy(self.seen(rows)) - torch.from_numpy(self.mean)
-        features = features.div_(torch.from_numpy(self.scale)).clamp_(-10.0, 10.0)
-        there = None if mask is None else torch.from_numpy(np.ascontiguousarray(mask))
-        return Inputs(features, wanted, there, known, greedy)
+        there = None if mask is None else torch.from_numpy(mask)
+        if mask is not None and self.packs:
+            packed = self._packed(rows, mask)
+            return Inputs(None, packed, wanted, there, known, greedy)
+        features = torch.from_numpy(self._normalised(rows))
+        return Inputs(features, None, wanted, there, known, greedy)
+
+    def _normalised(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        standard = (self.seen(rows) - self.mean) / self.scale
+        return np.clip(standard, -10.0, 10.0, out=standard)
+
+    def _packed(self, rows: NDArray[np.float32], mask: NDArray[np.bool_]) -> PackedRows:
+        tables, starts, places = [], [], []
+        for own, there in zip(rows, mask, strict=True):
+            flat = np.flatnonzero(there)
+            table = own.reshape(-1, own.shape[-1]).take(flat, axis=0)
+            tables.append(self._normalised(table))
+            starts.append(np.concatenate([[0], np.cumsum(there.sum(axis=1))]))
+            places.append(flat)
+        return PackedRows(tables, starts, places, mask.shape[1], mask.shape[2])
 
 
 def actor_logits(
@@ -325,9 +344,9 @@ class PopulationSAC:
             return None
         shape = replace(self.shape, num_features=len(columns), num_actions=1)
         hidden = tuple(self.config.baseline_hidden)
-        if not self.shape.by_action:
+        if not self.shape.by_action or self.config.network == "paper":
             return FlatNetwork(shape, hidden, components)
-        return CompactNetwork(shape, hidden, components)
+        return CompactNetwork(shape, _two(hidden, "baseline_hidden", self.env_id), components)
 
     @property
     def log_temperature(self) -> Tensor:
@@ -358,7 +377,7 @@ class PopulationSAC:
             mean=self.moments.mean[0].astype(np.float32),
             scale=np.maximum(self.moments.scale[0], 1e-2).astype(np.float32),
             histogram=self._blind.histogram,
-            trims=isinstance(self.actor_network, CompactNetwork),
+            packs=isinstance(self.actor_network, CompactNetwork),
             reward_columns=tuple(self.config.reward_columns),
             reward_factors=tuple(float(factor) for factor in factors),
         )
@@ -432,7 +451,7 @@ class PopulationSAC:
 
     def values(self, blocks: Parameters, inputs: Inputs) -> Tensor:
         """Values of both critics, (twin, policy, batch, action, component)."""
-        outputs = self.critic_network(blocks, inputs.repeated(2))
+        outputs = self.critic_network(blocks, inputs)
         values = outputs.view(2, self.num_policies, *outputs.shape[1:])
         if inputs.known is None or inputs.greedy is None:
             return values
@@ -476,7 +495,11 @@ class PopulationSAC:
         if self._baseline is None or self._baseline_network is None:
             return next_values, torch.ones(())
         columns = [self._blind.place(column) for column in self.config.exogenous_columns]
-        exogenous = replace(inputs, features=inputs.features[..., columns])
+        if inputs.rows is not None:
+            exogenous = replace(inputs, rows=inputs.rows.columns(columns))
+        else:
+            assert inputs.features is not None
+            exogenous = replace(inputs, features=inputs.features[..., columns])
         outputs = self._baseline_network(self._baseline.blocks, exogenous)
         explained = losses.mean_over_actions(outputs, inputs.available)
         rest = next_values - explained

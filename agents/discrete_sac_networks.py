@@ -8,7 +8,6 @@ architecture of Yang et al. (arXiv:2509.10474), kept for fidelity.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from morl.agents.discrete_sac_kernels import CompactPass, PackedRows
 from morl.agents.networks import Block, initial_block
 from morl.types import MorlError
 
@@ -36,7 +36,8 @@ class Inputs:
 
     Attributes:
         features: (policy, batch, action, feature) where observations have a row for each action,
-            else (policy, batch, feature); normalised.
+            else (policy, batch, feature); normalised. None where `rows` stands in.
+        rows: the available rows, packed, for networks that treat rows alike.
         preferences: (policy, batch, objective), on the simplex.
         available: (policy, batch, action), or None where every action always is.
         known: (policy, batch, action, objective), scaled rewards that the observation itself
@@ -44,21 +45,18 @@ class Inputs:
         greedy: (policy, batch, action), known rewards weighed by the preferences, or None.
     """
 
-    features: Tensor
+    features: Tensor | None
+    rows: PackedRows | None
     preferences: Tensor
     available: Tensor | None
     known: Tensor | None = None
     greedy: Tensor | None = None
 
-    def repeated(self, times: int) -> Inputs:
-        """The same for `times` networks of each policy, those of one number together."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return Inputs(
-            **{
-                name: None if value is None else repeated(value, times)
-                for name, value in fields.items()
-            }
-        )
+    def dense(self, networks: int) -> tuple[Tensor, Tensor]:
+        """Features and preferences for a multiple of the policies' number of networks."""
+        assert self.features is not None
+        times = networks // len(self.features)
+        return repeated(self.features, times), repeated(self.preferences, times)
 
 
 def repeated(x: Tensor, times: int) -> Tensor:
@@ -84,7 +82,11 @@ class Shape:
 
 
 class Network(Protocol):
-    """A function from inputs to one vector an action."""
+    """A function from inputs to one vector an action.
+
+    Parameters may hold several networks for each policy, as twin critics are; those of one number
+    stand together, so that network q is one of policy ``q % num_policies``.
+    """
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -92,7 +94,7 @@ class Network(Protocol):
         ...
 
     def __call__(self, parameters: Parameters, inputs: Inputs) -> Tensor:
-        """Outputs (policy, batch, action, component); those of unavailable actions mean nothing."""
+        """Outputs (network, batch, action, component); for unavailable actions they mean nothing."""
         ...
 
 
@@ -116,64 +118,35 @@ class CompactNetwork:
 
     Attributes:
         shape: of the environment.
-        hidden: units of the encoder's layers, the head's hidden layer last; two or more.
+        hidden: units of the encoder and of the head's hidden layer.
         components: outputs a row.
         output_gain: scale of the initial outputs.
     """
 
     shape: Shape
-    hidden: tuple[int, ...]
+    hidden: tuple[int, int]
     components: int
     output_gain: float = 0.01
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """Weights and biases in storage order."""
-        *encoder, head = self.hidden
+        encoder, head = self.hidden
         objectives = self.shape.num_objectives
-        sizes = (self.shape.num_features, *encoder)
         return (
-            *(
-                block
-                for layer, (inputs, outputs) in enumerate(pairwise(sizes))
-                for block in dense(f"encoder/{layer}", inputs, outputs)
-            ),
-            Block("encoder/preference", (objectives, encoder[0]), 1.0),
-            *dense("head/0", encoder[-1], head),
-            Block("head/context", (2 * encoder[-1], head), 1.0),
-            Block("head/preference", (objectives, head), 1.0),
+            *dense("encoder", self.shape.num_features, encoder),
+            Block("encoder/preference", (objectives, encoder), 1.0),
+            *dense("head/0", encoder, head),
+            Block("head/0/context", (2 * encoder, head), 1.0),
+            Block("head/0/preference", (objectives, head), 1.0),
             *dense("head/1", head, self.components, gain=self.output_gain),
         )
 
     def __call__(self, parameters: Parameters, inputs: Inputs) -> Tensor:
         """See `Network`."""
-        *encoder, first, weight, bias, context, second, last, last_bias = parameters
-        wanted = inputs.preferences
-        rows = _affine(inputs.features, encoder[0], encoder[1])
-        rows = (rows + torch.bmm(wanted, first).unsqueeze(2)).relu_()
-        for layer in range(2, len(encoder), 2):
-            rows = _affine(rows, encoder[layer], encoder[layer + 1]).relu_()
-        common = torch.bmm(_pooled(rows, inputs.available), context) + torch.bmm(wanted, second)
-        rows = (_affine(rows, weight, bias) + common.unsqueeze(2)).relu_()
-        return _affine(rows, last, last_bias)
-
-
-def _pooled(rows: Tensor, available: Tensor | None) -> Tensor:
-    """Mean and maximum over available rows; rows are not negative.
-
-    Args:
-        rows: (policy, batch, action, unit).
-        available: (policy, batch, action) or None.
-
-    Returns:
-        (policy, batch, 2 unit).
-    """
-    if available is None:
-        return torch.cat([rows.mean(2), rows.amax(2)], -1)
-    there = available.to(rows.dtype)
-    masked = rows * there.unsqueeze(-1)
-    mean = masked.sum(2) / there.sum(-1, keepdim=True)
-    return torch.cat([mean, masked.amax(2)], -1)
+        assert inputs.rows is not None
+        outputs: Tensor = CompactPass.apply(inputs.rows, inputs.preferences.numpy(), *parameters)  # type: ignore[no-untyped-call]
+        return outputs
 
 
 @dataclass(frozen=True)
@@ -206,7 +179,7 @@ class FlatNetwork:
 
     def __call__(self, parameters: Parameters, inputs: Inputs) -> Tensor:
         """See `Network`."""
-        x = torch.cat([inputs.features, inputs.preferences], -1)
+        x = torch.cat(inputs.dense(len(parameters[0])), -1)
         for weight, bias in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
             x = _affine(x, weight, bias).relu_()
         outputs = _affine(x, parameters[-2], parameters[-1])
@@ -256,11 +229,12 @@ class PaperNetwork:
     def __call__(self, parameters: Parameters, inputs: Inputs) -> Tensor:
         """See `Network`."""
         layers = _Layers(parameters)
-        rows = layers.residual(layers.dense(inputs.features))
+        features, preferences = inputs.dense(len(parameters[0]))
+        rows = layers.residual(layers.dense(features))
         rows = layers.affine(rows).relu()
         state = layers.residual(layers.dense(rows.flatten(2)))
         state = layers.affine(layers.dense(state))
-        wanted = layers.residual(layers.dense(inputs.preferences))
+        wanted = layers.residual(layers.dense(preferences))
         joint = layers.residual(state + wanted)
         outputs = layers.affine(layers.dense(joint))
         return outputs.view(*outputs.shape[:2], self.shape.num_actions, self.components)
