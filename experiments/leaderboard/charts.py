@@ -31,6 +31,9 @@ MOST_LINES = 8
 """Rows that one chart with lines shows: as many as there are colours."""
 
 GRID = 21
+RIGHT = WIDTH - 30
+"""Where axes end: half of the last tick's number stands beyond."""
+
 CURVE_RESAMPLES = 2_000
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -76,11 +79,11 @@ def interval_chart(
             levels += [summary.interval.low, summary.interval.high]
     bottom = top + row_height * (len(entries) + len(anchors))
     drawing = Drawing(f"Hypervolume of every row on {table.name}", height=bottom + 46)
-    across = Scale(*padded(levels), left, WIDTH - 14)
+    across = Scale(*padded(levels), left, RIGHT)
     for tick in _few_ticks(across):
         drawing.line(across(tick), top, across(tick), bottom, "grid")
         drawing.text(across(tick), bottom + 16, shown(tick, 4), "tick", "middle")
-    drawing.line(left, bottom, WIDTH - 14, bottom, "axis")
+    drawing.line(left, bottom, RIGHT, bottom, "axis")
     drawing.text((left + WIDTH) / 2, bottom + 36, "hypervolume", "title", "middle")
     y = top + row_height / 2
     for name, level in anchors.items():
@@ -119,12 +122,11 @@ def curve_chart(
     table: TaskTable, column: str, colours: Mapping[str, str], *, clock: bool, title: str
 ) -> str | None:
     """An indicator while learning, against steps or seconds on the wall; None without data."""
-    bands = {
-        entry.name: band(
-            f"{table.name}/{entry.name}/{column}/{clock}", _curves(entry, column, clock=clock)
-        )
-        for entry in drawn(table)
-    }
+    bands = {}
+    for entry in drawn(table):
+        curves = _curves(entry, column, clock=clock)
+        where = f"{table.name}/{entry.name}/{column}/{clock}"
+        bands[entry.name] = band(where, curves, hold=clock)
     found = {name: each for name, each in bands.items() if each is not None}
     if not found:
         return None
@@ -132,7 +134,7 @@ def curve_chart(
     drawing = Drawing(f"{title} against {unit}, {table.name}")
     furthest = max(each.across[-1] for each in found.values())
     values = [value for each in found.values() for value in (*each.low, *each.high)]
-    across = Scale(0.0, furthest, 70, WIDTH - 14)
+    across = Scale(0.0, furthest, 70, RIGHT)
     up = Scale(*padded(values), HEIGHT - 46, 30)
     drawing.axes(across, up, across_title=unit, up_title=title)
     for name, each in found.items():
@@ -147,19 +149,22 @@ def curve_chart(
     return drawing.markup()
 
 
-def band(name: str, curves: Sequence[Curve]) -> Band | None:
-    """Interquartile mean of some curves, on a grid that all of them cover.
+def band(name: str, curves: Sequence[Curve], *, hold: bool = False) -> Band | None:
+    """Interquartile mean of some curves, on a grid from where all of them have begun.
 
     Between its points a curve is a straight line. With one curve the interval has no width.
 
     Args:
         name: of what is drawn, for the random draws.
         curves: one a run.
+        hold: whether a curve that has ended keeps its last value, up to the longest one's end;
+            otherwise the grid ends with the shortest.
     """
     if not curves:
         return None
     start = max(float(places[0]) for places, _ in curves)
-    stop = min(float(places[-1]) for places, _ in curves)
+    ends = [float(places[-1]) for places, _ in curves]
+    stop = max(ends) if hold else min(ends)
     if start > stop:
         return None
     grid = np.linspace(start, stop, GRID)
@@ -233,7 +238,7 @@ def attainment_chart(
     if not fronts:
         return None
     drawing = Drawing(f"Attainment surfaces on {table.name}")
-    across = Scale(*padded([point[0] for point in everything]), 70, WIDTH - 14)
+    across = Scale(*padded([point[0] for point in everything]), 70, RIGHT)
     up = Scale(*padded([point[1] for point in everything]), HEIGHT - 46, 30)
     drawing.axes(across, up, across_title=titles[0], up_title=titles[1])
     for name, each in fronts.items():
@@ -279,7 +284,7 @@ def profile_chart(overall: Overall, colours: Mapping[str, str]) -> str | None:
         return None
     drawing = Drawing("Performance profiles: share of runs above a score")
     top = float(next(iter(chosen.values())).thresholds[-1])
-    across, up = Scale(0.0, top, 50, WIDTH - 14), Scale(0.0, 1.0, HEIGHT - 46, 30)
+    across, up = Scale(0.0, top, 50, RIGHT), Scale(0.0, 1.0, HEIGHT - 46, 30)
     drawing.axes(across, up, across_title="score", up_title="share of runs above")
     for name, profile in chosen.items():
         x = [across(place) for place in profile.thresholds.tolist()]
@@ -305,7 +310,7 @@ def difference_chart(overall: Overall, colours: Mapping[str, str]) -> str | None
         for group in overall.groups.values()
         if len(shared := [name for name in group if name in names]) > 1
     ]
-    axis, step = 34.0, 20.0
+    axis, step = 52.0, 20.0
     below = axis + 16 + 10 * len(groups)
     drawing = Drawing(
         "Mean ranks; bars join rows that do not differ significantly",

@@ -290,9 +290,10 @@ class Site:
             for indicator, title in COLUMNS
             if indicator == PRIMARY or any(indicator in entry.summaries for entry in table.entries)
         ]
-        heads = [("rank", "number"), ("row", ""), ("seeds", "number")]
+        heads = [("rank", "number"), ("row", ""), ("groups", ""), ("seeds", "number")]
+        heads += [("verified", "")]
         heads += [(title, "number") for _, title in columns]
-        heads += [("groups", ""), ("steps", "number"), ("CPU time", "number"), ("verified", "")]
+        heads += [("steps", "number"), ("CPU time", "number")]
         body = "".join(self._ranking_row(entry, columns) for entry in table.entries)
         body += "".join(
             _anchor_row(name, level, columns) for name, level in anchors(table.task).items()
@@ -324,11 +325,11 @@ class Site:
         steps = max((each["env_steps"] for each in budgets), default=None)
         return (
             f"<tr>{_rank_cell(entry.rank, entry.standing)}{self._name_cell(entry.name)}"
+            f"<td>{text_of(entry.group)}</td>"
             f'<td class="number" data-value="{len(entry.runs)}">{len(entry.completed)}{failed}</td>'
-            f"{cells}<td>{text_of(entry.group)}</td>"
+            f"<td>{text_of(_tiers(entry.runs))}</td>{cells}"
             f"{_number_cell(steps, None if steps is None else f'{steps:,}')}"
-            f"{_number_cell(cpu, None if cpu is None else _duration(cpu))}"
-            f"<td>{text_of(_tiers(entry.runs))}</td></tr>"
+            f"{_number_cell(cpu, None if cpu is None else _duration(cpu))}</tr>"
         )
 
     def _notes(self, table: TaskTable) -> list[str]:
@@ -727,7 +728,7 @@ def _anchor_row(name: str, level: float, columns: Sequence[tuple[str, str]]) -> 
     return (
         f'<tr class="anchor-row"><td class="number" data-value="1e9"></td>'
         f'<th scope="row" data-value="{text_of(name)}">{text_of(name)}</th>'
-        f"{_number_cell(None)}{cells}{blank * 3}<td>anchor</td></tr>"
+        f"{blank}{_number_cell(None)}<td>anchor</td>{cells}{blank * 2}</tr>"
     )
 
 
@@ -786,7 +787,7 @@ def _explorer(data: Mapping[str, Any], *, seeds: bool, before: str = "") -> str:
     return (
         f'<div class="explorer">{before}<div class="controls">{which}{pickers}'
         '<button type="button" class="reset">Show all</button></div>'
-        '<fieldset class="series"><legend>rows</legend></fieldset>'
+        '<div class="series" role="group" aria-label="rows"></div>'
         '<div class="views"><figure><svg class="plane" viewBox="0 0 480 360"></svg></figure>'
         '<figure class="space-figure"><canvas class="space" width="960" height="720" tabindex="0" '
         'role="img" aria-label="Fronts in space; arrow keys turn them"></canvas></figure></div>'

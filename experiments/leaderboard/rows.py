@@ -182,7 +182,7 @@ def _row(content: Mapping[str, Any], board: Board, checks: _Checks) -> Row:
         raise LeaderboardError("columns of the learning curve of different lengths")
     clock = None if content["clock"] is None else _numbers(content["clock"])
     _check_shapes(front, points, curve, clock)
-    _check_scalars(record)
+    _check_scalars(record, board.tasks[task])
     return Row(
         run_id=run_id,
         task=task,
@@ -199,7 +199,7 @@ def _row(content: Mapping[str, Any], board: Board, checks: _Checks) -> Row:
         errors=_points(front["errors"], count),
         undiscounted=_points(front["undiscounted"], count),
         record=record,
-        tier=max(found, key=list(TIERS).index, default=None),
+        tier=next((tier for tier in reversed(TIERS) if tier in found), None),
         checked_by={tier: message for tier, (_, message) in found.items()},
     )
 
@@ -228,7 +228,7 @@ def _check_shapes(
         raise LeaderboardError("the clock has another number of points than the learning curve")
 
 
-def _check_scalars(record: Mapping[str, Any]) -> None:
+def _check_scalars(record: Mapping[str, Any], task: Mapping[str, Any]) -> None:
     """What pages show of a record beside what becomes a field of the row."""
     for name in ("env_steps", "eval_env_steps"):
         _whole(record["budget"][name])
@@ -237,9 +237,10 @@ def _check_scalars(record: Mapping[str, Any]) -> None:
     for group in ("algo", "env", "protocol", "provenance", "config"):
         if not isinstance(record[group], dict):
             raise LeaderboardError(f"record.{group} is not an object")
-    completed = record["status"] == "completed"
-    if completed and "hypervolume" not in record["metrics"]:
-        raise LeaderboardError("a completed run without a hypervolume")
+    needed = ["hypervolume"] + (["hypervolume_normalised"] if task["box_low"] else [])
+    for name in needed:
+        if record["status"] == "completed" and name not in record["metrics"]:
+            raise LeaderboardError(f"a completed run without {name}")
 
 
 def _text(content: Mapping[str, Any], name: str, *, longest: int = LONGEST_NAME) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ import suite_workers
 
 from morl.experiments.leaderboard.intake import Intake, add
 from morl.experiments.leaderboard.ledger import Board, begin_board
+from morl.experiments.leaderboard.rows import Row
 from morl.experiments.measures import measure
 from morl.experiments.suites import SuiteConfig, parse_suite
 from morl.result import (
@@ -49,6 +51,7 @@ def result(
     name: str = "somebody",
     scale: float = 1.0,
     status: str = "completed",
+    noise: float = 0.1,
     config: dict[str, Any] | None = None,
 ) -> RunResult:
     """A result that nothing contradicts: these points, four report episodes around each."""
@@ -72,7 +75,7 @@ def result(
     settings = {
         "agent": {"name": name, "hidden": [8]},
         "env": {
-            "id": levers.SPEC.id, "kwargs": {"noise": 0.1}, "discount": 0.9, "horizon": 20,
+            "id": levers.SPEC.id, "kwargs": {"noise": noise}, "discount": 0.9, "horizon": 20,
             "reference_point": [-0.5, -0.5], "box_low": [0.0, 0.0], "box_high": [8.0, 8.0],
         },
         "seed": seed, "steps": STEPS, "selection_episodes": 4, "report_episodes": 4,
@@ -81,7 +84,7 @@ def result(
     return RunResult(
         algo=AlgoRecord(name=name, version="1", entry_point=f"plugin:{name}"),
         env=EnvRecord(
-            id=levers.SPEC.id, package="morl-suite", version="0.1.0", kwargs={"noise": 0.1},
+            id=levers.SPEC.id, package="morl-suite", version="0.1.0", kwargs={"noise": noise},
             max_steps=levers.HORIZON,
         ),
         protocol=ProtocolRecord(
@@ -111,9 +114,33 @@ def saved(folder: Path, *results: RunResult) -> Path:
     return folder
 
 
-def board(folder: Path, *results: RunResult, entry: str | None = None) -> Board:
+TWO_TASKS = suite_workers.SUITE.replace(
+    "agents:\n",
+    """\
+  - id: levers-v0
+    name: noisy levers
+    kwargs: {noise: 0.2}
+    discount: 0.9
+    horizon: 20
+    reference_point: [-0.5, -0.5]
+    box_low: [0, 0]
+    box_high: [8, 8]
+    steps: 1200
+    selection_episodes: 4
+    report_episodes: 4
+agents:
+""",
+)
+
+
+def board(
+    folder: Path,
+    *results: RunResult,
+    entry: str | None = None,
+    text: str = suite_workers.SUITE,
+) -> Board:
     """A board that holds these results."""
-    made = begin_board(folder / "board", suite())
+    made = begin_board(folder / "board", suite(text))
     if results:
         found = added(made, saved(folder / "runs", *results), entry=entry)
         assert not found.refused, found.refused
@@ -134,3 +161,35 @@ def edit(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
     content = json.loads(file.read_text())
     change(content)
     file.write_text(json.dumps(content, indent=1, sort_keys=True))
+
+
+def row(
+    value: float = 1.0,
+    *,
+    task: str = "levers-v0",
+    entry: str = "somebody",
+    seed: int = 0,
+    failed: bool = False,
+    normalised: float = 0.2,
+) -> Row:
+    """A row of a table without any files behind it."""
+    metrics = {"hypervolume": (value, 0.1), "hypervolume_normalised": (normalised, None)}
+    return Row(
+        run_id=hashlib.sha256(f"{task} {entry} {seed}".encode()).hexdigest(),
+        task=task,
+        entry=entry,
+        seed=seed,
+        status="failed: it happens" if failed else "completed",
+        metrics={} if failed else metrics,
+        curve={"steps": [], "hypervolume": [], "expected_utility": []},
+        clock=None,
+        points=[] if failed else [[value, value]],
+        errors=[] if failed else [[0.1, 0.1]],
+        undiscounted=[] if failed else [[2 * value, 2 * value]],
+        record={},
+    )
+
+
+def rows(values: Sequence[float], **changes: Any) -> list[Row]:
+    """One row a value, seeds from 0."""
+    return [row(value, seed=seed, **changes) for seed, value in enumerate(values)]

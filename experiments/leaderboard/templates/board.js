@@ -174,7 +174,7 @@
 
     setUpPlane() {
       this.plane = this.find(".plane");
-      this.drag(this.plane, 480, 360, (from, to) => {
+      this.drag(this.plane, [0, 480, 360], (from, to) => {
         const [across, up] = this.axes();
         const x = [from[0], to[0]].map((value) => (STEPS * (value - 60)) / 400).sort((a, b) => a - b);
         const y = [from[1], to[1]].map((value) => (STEPS * (310 - value)) / 290).sort((a, b) => a - b);
@@ -190,12 +190,12 @@
     }
 
     // A drag from one place to another, in units of the view box; a click without one is nothing.
-    drag(svg, width, height, done) {
+    drag(svg, [top, width, height], done) {
       let start = null;
       let box = null;
       const place = (event) => {
         const frame = svg.getBoundingClientRect();
-        return [((event.clientX - frame.left) * width) / frame.width, ((event.clientY - frame.top) * height) / frame.height];
+        return [((event.clientX - frame.left) * width) / frame.width, top + ((event.clientY - frame.top) * height) / frame.height];
       };
       svg.addEventListener("pointerdown", (event) => {
         start = place(event);
@@ -256,8 +256,14 @@
 
     setUpParallel() {
       this.parallel = this.find(".parallel");
-      this.place = (axis) => (this.count > 1 ? 60 + (840 * axis) / (this.count - 1) : 480);
-      this.drag(this.parallel, 960, 300, (from, to) => {
+      // On a phone the drawing is narrower, so that its text is not smaller.
+      this.width = Math.min(Math.max(this.parallel.clientWidth || 960, 380), 960);
+      this.place = (axis) => (this.count > 1 ? 46 + ((this.width - 112) * axis) / (this.count - 1) : this.width / 2);
+      // Titles of neighbours stand at different heights where they would meet.
+      this.storeys = Math.min(Math.ceil(130 / (this.width / this.count)), 4);
+      this.top = 16 * this.storeys + 12;
+      this.parallel.setAttribute("viewBox", `0 ${28 - this.top} ${this.width} ${272 + this.top}`);
+      this.drag(this.parallel, [28 - this.top, this.width, 272 + this.top], (from, to) => {
         const distances = this.data.objectives.map((_, axis) => Math.abs(this.place(axis) - from[0]));
         const axis = distances.indexOf(Math.min(...distances));
         const ends = [from[1], to[1]].map((value) => (STEPS * (260 - value)) / 220).sort((a, b) => a - b);
@@ -280,9 +286,9 @@
       this.data.objectives.forEach((title, axis) => {
         const x = this.place(axis);
         const anchor = axis === 0 && this.count > 1 ? "start" : axis === this.count - 1 && this.count > 1 ? "end" : "middle";
-        const edge = { start: x - 50, end: x + 50, middle: x }[anchor];
+        const edge = { start: 2, end: this.width - 2, middle: x }[anchor];
         draw(svg, "path", { class: "axis", d: `M${x} 40V260` });
-        draw(svg, "text", { class: "title", x: edge, y: axis % 2 && this.count > 5 ? 12 : 28, "text-anchor": anchor }, title);
+        draw(svg, "text", { class: "title", x: edge, y: 28 - 16 * (axis % this.storeys), "text-anchor": anchor }, title);
         draw(svg, "text", { class: "tick", x, y: 276, "text-anchor": "middle" }, short(this.low[axis]));
         draw(svg, "text", { class: "tick", x: x + 5, y: 46 }, short(this.high[axis]));
         const [low, high] = this.limits[axis];
@@ -340,7 +346,7 @@
       const turned = [x * Math.cos(yaw) - z * Math.sin(yaw), x * Math.sin(yaw) + z * Math.cos(yaw)];
       const height = y * Math.cos(pitch) - turned[1] * Math.sin(pitch);
       const depth = y * Math.sin(pitch) + turned[1] * Math.cos(pitch);
-      const scale = 480 / (1 + 0.25 * depth);
+      const scale = 410 / (1 + 0.25 * depth);
       return [480 + scale * turned[0], 360 - scale * height, depth];
     }
 
