@@ -112,12 +112,16 @@ class Arms:
         if not self.rows:
             return np.zeros((len(features), self.count), np.bool_)
         closed: NDArray[np.bool_] = features[..., 1] < 0.0
-        if closed.all(axis=-1).any():
-            raise NoLegalActionError(
-                "an observation says that no action is available: every first feature of its rows "
-                "is negative"
-            )
+        _require_open(closed)
         return closed
+
+
+def _require_open(closed: NDArray[np.bool_]) -> None:
+    if closed.all(axis=-1).any():
+        raise NoLegalActionError(
+            "an observation says that no action is available: every first feature of its rows is "
+            "negative"
+        )
 
 
 class Regressions:
@@ -223,13 +227,17 @@ class LinearBandits:
     def act(self, observations: NDArray[Any], *, rng: np.random.Generator) -> NDArray[Any]:  # noqa: ARG002 - deterministic
         """Choose actions; see `morl.types.StackedPolicy`."""
         policies, envs = observations.shape[:2]
-        features = self._arms.describe(observations)
-        rewards = predicted(self._arms, self._parameters, features)
-        weights = np.repeat(self._weights, envs, axis=0)[:, None]
-        values = np.where(
-            self._arms.unavailable(features), -np.inf, (rewards * weights).sum(axis=-1)
-        )
-        return np.asarray(values.argmax(axis=1).reshape(policies, envs), np.int64)
+        arms = self._arms
+        # Weighted first: one number for each feature then serves all environments of a policy.
+        weighted = np.einsum("adm,pm->pda", self._parameters, self._weights)
+        rows = arms.count if arms.rows else 1
+        values = observations.reshape(policies, envs * rows, -1)
+        scores = (values @ weighted[:, 1:] + weighted[:, :1]).reshape(policies, envs, -1)
+        if arms.rows:
+            closed = observations.reshape(policies, envs, rows, -1)[..., 0] < 0.0
+            _require_open(closed)
+            scores[closed] = -np.inf
+        return np.asarray(scores.argmax(axis=2), np.int64)
 
 
 @register_agent("linucb", config=Config)
