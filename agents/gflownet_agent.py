@@ -262,6 +262,15 @@ class ObjectSampler(ABC):
             return [Solution(BuildingPolicy(self._core, found)) for found in self._archive]
         return self._samplers(own_preferences(self._core.num_objectives))
 
+    def codes(self, preferences: Front) -> Array:
+        """Encoded conditions by which the sampler is asked for preferences.
+
+        Args:
+            preferences: (preference, objective), rows on the simplex.
+        """
+        objectives = self._core.num_objectives
+        return self._codes(check_preferences(preferences, num_objectives=objectives))
+
     def sampling_policy(self, preference: Front) -> SamplingPolicy:
         """The policy for one preference (objective,), as it is now."""
         return self._policies(preference[None])[0]

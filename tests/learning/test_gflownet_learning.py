@@ -54,7 +54,7 @@ def errors(agent, preference, scalarisation="weighted_sum"):
     policy = agent.sampling_policy(preference)
     found = object_probabilities(graph, policy.probabilities(graph.states).astype(np.float64))
     variation = 0.5 * np.abs(found - rewards / rewards.sum()).sum()
-    log_z = agent.learner.partition(agent._codes(preference[None]))[0]
+    log_z = agent.learner.partition(agent.codes(preference[None]))[0]
     return float(variation), float(abs(log_z - np.log(rewards.sum())))
 
 
