@@ -157,6 +157,50 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             Reference("zero torque", "500 steps, discount 0.99", (25_500.0,), (60.6,)),
         ),
     ),
+    "ant": Experiment(
+        preset="ant-c_morl",
+        num_seeds=1,
+        max_steps=16_000_000,
+        lattice="c-morl/mujoco-3",
+        targets=(Target("hypervolume", 4.1e7),),
+        references=(
+            Reference(
+                "C-MORL-IPO, authors' runs",
+                _AUTHORS,
+                (4.176e7, 3.553e7, 4.180e7, 4.603e7, 3.978e7),
+                (287.7, 247.5, 277.6, 295.4, 270.6),
+            ),
+            Reference("released C-MORL code, re-run by others", _FORK, (2.481e7,), (197.7,)),
+            Reference("zero torque", "500 steps, discount 0.99", (7.91e6,), (99.2,)),
+        ),
+    ),
+    "building-3d": Experiment(
+        preset="building-3d-c_morl",
+        num_seeds=3,
+        max_steps=16_000_000,
+        lattice="c-morl/building-3",
+        targets=(Target("hypervolume", 9.813e11),),
+        references=(
+            Reference("no heating or cooling", "do_nothing", (9.813e11,)),
+            Reference("eleven strengths, weather known", "building_controller", (1.2567e12,)),
+        ),
+    ),
+    "building-9d": Experiment(
+        preset="building-9d-c_morl",
+        num_seeds=3,
+        max_steps=20_000_000,
+        lattice="c-morl/building-9",
+        targets=(Target("hypervolume", 8.26e31),),
+        references=(
+            Reference(
+                "released C-MORL code, re-run by others: between 7.66e31 and 8.26e31",
+                _FORK,
+                (8.26e31,),
+            ),
+            Reference("no heating or cooling", "do_nothing", (4.442e31,)),
+            Reference("eleven strengths, weather known", "building_controller", (1.0157e32,)),
+        ),
+    ),
 }
 
 
