@@ -233,9 +233,7 @@ class View:
         start, stop = self.histogram
         return column - (stop - start) + hinges(stop - start).shape[1]
 
-    def inputs(
-        self, observations: NDArray[Any], preferences: NDArray[Any] | Tensor
-    ) -> Inputs:
+    def inputs(self, observations: NDArray[Any], preferences: NDArray[Any] | Tensor) -> Inputs:
         """What networks see."""
         rows = self.rows(observations)
         mask = self.available(rows)
@@ -368,9 +366,10 @@ class PopulationSAC:
 
     def view(self, reward_scales: NDArray[np.float64]) -> View:
         """How observations are seen at present."""
-        factors = np.asarray(self.config.reward_column_factors) * reward_scales[
-            : len(self.config.reward_column_factors)
-        ]
+        factors = (
+            np.asarray(self.config.reward_column_factors)
+            * reward_scales[: len(self.config.reward_column_factors)]
+        )
         return View(
             shape=self.shape,
             env_id=self.env_id,
@@ -427,9 +426,7 @@ class PopulationSAC:
         )
         values = self.values(self.critics.blocks, inputs)
         actions = torch.from_numpy(transitions.actions)
-        error = losses.critic_loss(
-            values.flatten(0, 1), repeated(actions, 2), repeated(targets, 2)
-        )
+        error = losses.critic_loss(values.flatten(0, 1), repeated(actions, 2), repeated(targets, 2))
         self.critics.minimise(error.sum(), learning_rate=learning_rate)
         first, second = values.detach()
         lower = losses.pessimistic(first, second, inputs.preferences)
@@ -535,9 +532,7 @@ class PopulationSAC:
         loss = losses.temperature_loss(
             self.log_temperature, entropies, self.config.target_entropy * largest
         )
-        self._temperature.minimise(
-            loss.sum(), learning_rate=self.config.temperature_learning_rate
-        )
+        self._temperature.minimise(loss.sum(), learning_rate=self.config.temperature_learning_rate)
 
     def state_dict(self) -> State:
         """Parameters, optimisers and statistics."""
@@ -574,5 +569,3 @@ def _like(flat: Tensor, store: ParameterStore) -> list[Tensor]:
     return [
         part.view(block.shape) for part, block in zip(flat.split(sizes), store.blocks, strict=True)
     ]
-
-

@@ -353,9 +353,7 @@ class DiscreteSACAgent:
             weights = self._own_preferences()
             wanted = _on_simplex(weights * scales)
         else:
-            wanted = check_preferences(
-                preferences, num_objectives=self._task.spec.num_objectives
-            )
+            wanted = check_preferences(preferences, num_objectives=self._task.spec.num_objectives)
             weights = _on_simplex(wanted / scales)
         policies = self._policies(weights.astype(np.float32))
         return [Solution(policy, row) for policy, row in zip(policies, wanted, strict=True)]

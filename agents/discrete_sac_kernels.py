@@ -142,43 +142,49 @@ def _through_head(delta: Array, hidden: Array, samples: Array, shift_gradient: A
 
 
 @njit(cache=True, fastmath=True, error_model="numpy", nogil=True)
-def _through_encoder(
-    encoded: Array,
-    starts: Array,
-    largest: Array,
-    pooled_gradient: Array,
-    touched: Array,
-    touched_delta: Array,
-    delta: Array,
-    shift_gradient: Array,
-) -> None:
-    """Gradients by the encoder's sums, from the pooled context and from the touched rows.
+def _from_context(starts: Array, largest: Array, pooled_gradient: Array, delta: Array) -> None:
+    """Gradients by the encoder's outputs that come by way of the pooled context.
 
     Args:
-        encoded: (row, unit), outputs of the rectifier.
         starts: (sample + 1,).
         largest: (sample, unit).
         pooled_gradient: (sample, 2 unit).
-        touched: (touched,), rows with a gradient of their own.
-        touched_delta: (touched, unit).
         delta: (row, unit); overwritten.
-        shift_gradient: (sample, unit); overwritten.
     """
-    units = encoded.shape[1]
-    for b in range(shift_gradient.shape[0]):
+    units = delta.shape[1]
+    for b in range(largest.shape[0]):
         share = np.float32(1.0) / np.float32(starts[b + 1] - starts[b])
         for i in range(starts[b], starts[b + 1]):
             for j in range(units):
                 delta[i, j] = pooled_gradient[b, j] * share
         for j in range(units):
             delta[largest[b, j], j] += pooled_gradient[b, units + j]
+
+
+@njit(cache=True, fastmath=True, error_model="numpy", nogil=True)
+def _through_encoder(
+    encoded: Array,
+    starts: Array,
+    touched: Array,
+    touched_delta: Array,
+    delta: Array,
+    shift_gradient: Array,
+) -> None:
+    """Add the gradients of the touched rows, then go through the rectifier, in place.
+
+    Args:
+        encoded: (row, unit), outputs of the rectifier.
+        starts: (sample + 1,).
+        touched: (touched,), rows with a gradient of their own.
+        touched_delta: (touched, unit).
+        delta: (row, unit), gradients by way of the context.
+        shift_gradient: (sample, unit), zeros; added to.
+    """
+    units = encoded.shape[1]
     for k in range(touched.shape[0]):
-        i = touched[k]
         for j in range(units):
-            delta[i, j] += touched_delta[k, j]
+            delta[touched[k], j] += touched_delta[k, j]
     for b in range(shift_gradient.shape[0]):
-        for j in range(units):
-            shift_gradient[b, j] = np.float32(0)
         for i in range(starts[b], starts[b + 1]):
             for j in range(units):
                 if encoded[i, j] > np.float32(0):
@@ -216,11 +222,9 @@ def _backward(parameters: Sequence[Array], trace: _Trace, gradient: Array) -> li
     by_context = np.zeros((batch, w2.shape[1]), np.float32)
     _through_head(delta, hidden, samples, by_context)
     encoder_delta = np.empty_like(trace.encoded)
-    by_shift = np.empty((batch, w1.shape[1]), np.float32)
-    _through_encoder(
-        trace.encoded, trace.starts, trace.largest, by_context @ c2.T, touched, delta @ w2.T,
-        encoder_delta, by_shift,
-    )  # fmt: skip
+    by_shift = np.zeros((batch, w1.shape[1]), np.float32)
+    _from_context(trace.starts, trace.largest, by_context @ c2.T, encoder_delta)
+    _through_encoder(trace.encoded, trace.starts, touched, delta @ w2.T, encoder_delta, by_shift)
     return [
         trace.table.T @ encoder_delta,
         by_shift.sum(axis=0),

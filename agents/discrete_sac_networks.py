@@ -94,7 +94,7 @@ class Network(Protocol):
         ...
 
     def __call__(self, parameters: Parameters, inputs: Inputs) -> Tensor:
-        """Outputs (network, batch, action, component); for unavailable actions they mean nothing."""
+        """Outputs (network, batch, action, component); unavailable actions' mean nothing."""
         ...
 
 
