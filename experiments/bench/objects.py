@@ -64,9 +64,8 @@ TRIALS = (
     Trial("hypergrid-v0", 12_800, {"objectives": ["currin", "shubert"]}),
     Trial("hypergrid-v0", 12_800, {"objectives": FOUR}),
     Trial("n-grams-v0", 51_200),
-    Trial("n-grams-v0", 51_200, {"ngrams": "bigrams-4"}),
-    Trial("dna-aptamers-v0", 12_800),
-    Trial("fragments-v0", 6_400),
+    Trial("dna-aptamers-v0", 6_400),
+    Trial("fragments-v0", 3_200),
 )
 
 
