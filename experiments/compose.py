@@ -353,7 +353,7 @@ def _prepare(word: str) -> str:
         return f"+tuned={','.join(_tuned_name(name) for name in _chosen(override))}"
     if key in GROUPS:
         _check_choice(key, override)
-    if key.startswith(_FREE_KEYS) and not word.startswith(("+", "~")):
+    if f"{key}.".startswith(_FREE_KEYS) and not word.startswith(("+", "~")):
         return f"++{word}"
     if key in _WHOLE_NUMBERS:
         name, equals, values = word.partition("=")

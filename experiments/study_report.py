@@ -110,7 +110,8 @@ def parquet_bytes(rows: Sequence[Row]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
+    names = list(rows[0]) if rows else []
+    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in names}
     for name, values in columns.items():
         kinds = {type(value) for value in values if value is not None}
         if kinds == {int, float}:

@@ -295,6 +295,7 @@ def read_settings(folder: Path) -> TuneConfig:
     Raises:
         StudyError: there is none, or it cannot be read.
     """
+    import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -303,7 +304,7 @@ def read_settings(folder: Path) -> TuneConfig:
         raise StudyError(f"{folder}: there is no study in this folder (no {SETTINGS})")
     try:
         record = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, ValueError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise StudyError(f"{path} cannot be read: {error}") from error
     if not isinstance(record, dict):
         raise StudyError(f"{path} cannot be read: it holds no settings")
