@@ -74,19 +74,29 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def atomic_write(path: Path, data: bytes) -> None:
+def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace a file, or make it: afterwards it holds all of `data`, or what it held before.
+
+    Args:
+        path: the file.
+        data: its new content.
+        durable: whether to wait until it is on the disk. Without, a power failure may leave a
+            file empty: for what can be made again.
 
     Raises:
         StorageError: names the path, the bytes needed and the remedy.
     """
-    atomic_write_all({path: data})
+    atomic_write_all({path: data}, durable=durable)
 
 
-def atomic_write_all(files: Mapping[Path, bytes]) -> None:
+def atomic_write_all(files: Mapping[Path, bytes], *, durable: bool = True) -> None:
     """Replace several files together: none is touched before all are safely on the disk.
 
     The renames follow the order of the mapping; put the file that vouches for the others last.
+
+    Args:
+        files: content by path.
+        durable: see `atomic_write`.
 
     Raises:
         StorageError: names the path, the bytes needed and the remedy.
@@ -94,11 +104,11 @@ def atomic_write_all(files: Mapping[Path, bytes]) -> None:
     with contextlib.ExitStack() as leftovers:
         staged = []
         for path, data in files.items():
-            temporary = _stage(path, _writes(data), size=len(data))
+            temporary = _stage(path, _writes(data), size=len(data), durable=durable)
             leftovers.callback(_discard, temporary)
             staged.append((temporary, path, len(data)))
         for temporary, path, size in staged:
-            _publish(temporary, path, size=size)
+            _publish(temporary, path, size=size, durable=durable)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -121,7 +131,13 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def write_json(path: Path, obj: Any, *, indent: int | None = 1) -> None:  # noqa: ANN401 - JSON
+def write_json(
+    path: Path,
+    obj: Any,  # noqa: ANN401 - JSON
+    *,
+    indent: int | None = 1,
+    durable: bool = True,
+) -> None:
     """Write strict JSON: sorted keys, shortest exact floats, a newline at the end.
 
     Args:
@@ -129,6 +145,7 @@ def write_json(path: Path, obj: Any, *, indent: int | None = 1) -> None:  # noqa
         obj: mappings with string keys, lists, tuples, strings, numbers (NumPy's too), booleans
             and None.
         indent: spaces a level, or None for one line.
+        durable: see `atomic_write`.
 
     Raises:
         NonFiniteError: names the path of keys that leads to a NaN or an infinity.
@@ -139,7 +156,7 @@ def write_json(path: Path, obj: Any, *, indent: int | None = 1) -> None:  # noqa
         data = json_bytes(obj, indent=indent)
     except NonFiniteError as error:
         raise NonFiniteError(f"{path}: {error}") from None
-    atomic_write(path, data + b"\n")
+    atomic_write(path, data + b"\n", durable=durable)
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON
@@ -409,7 +426,9 @@ def sync_folder(folder: Path) -> None:
 _CLOSE_ON_EXEC = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
-def _stage(path: Path, write: Callable[[BinaryIO], object], *, size: int) -> Path:
+def _stage(
+    path: Path, write: Callable[[BinaryIO], object], *, size: int, durable: bool = True
+) -> Path:
     """Write and sync a temporary file beside `path`; gone again if that fails."""
     temporary = temporary_name(path.parent)
     with _typed_errors(path, needed=size, action="written"):
@@ -420,7 +439,8 @@ def _stage(path: Path, write: Callable[[BinaryIO], object], *, size: int) -> Pat
             with os.fdopen(descriptor, "w+b") as file:
                 write(file)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
         except BaseException:
             _discard(temporary)
             raise
@@ -431,10 +451,11 @@ def _writes(data: bytes) -> Callable[[BinaryIO], object]:
     return lambda file: file.write(data)
 
 
-def _publish(temporary: Path, path: Path, *, size: int) -> None:
+def _publish(temporary: Path, path: Path, *, size: int, durable: bool = True) -> None:
     with _typed_errors(path, needed=size, action="written"):
         temporary.replace(path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
 
 
 def _discard(path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import random
 import secrets
@@ -468,7 +469,7 @@ def _crowd_settings(address: str, trials: int) -> StudyConfig:
 # Utilisation
 
 
-def utilisation_test(*, workers: int = 4, trials: int = 80, seconds: float = 3.0) -> dict[str, Any]:
+def utilisation_test(*, workers: int = 4, trials: int = 80, seconds: float = 6.0) -> dict[str, Any]:
     """Share of the workers' time that is spent in runs, half of which are given up at a third."""
     with tempfile.TemporaryDirectory() as name:
         folder, log = Path(name) / "study", Path(name) / "runs.jsonl"
@@ -480,16 +481,17 @@ def utilisation_test(*, workers: int = 4, trials: int = 80, seconds: float = 3.0
         supervise(config, space, LoggedRuns(log, seconds), folder=folder)
         trials_done = open_study(config, space, folder=folder).trials()
     busy = [trial.cost["seconds"] for trial in trials_done]
-    starts = [trial.started for trial in trials_done if trial.started is not None]
-    ends = [trial.ended for trial in trials_done if trial.ended is not None]
-    wall = max(ends) - min(starts)
-    share = sum(busy) / (workers * wall)
+    first: dict[str, float] = {}
+    for trial in trials_done:
+        first[trial.worker] = min(first.get(trial.worker, math.inf), trial.started or math.inf)
+    end = max(trial.ended for trial in trials_done if trial.ended is not None)
+    share = sum(busy) / sum(end - start for start in first.values())
     batches = batch_utilisation(busy, workers)
     pruned = sum(trial.state == "pruned" for trial in trials_done)
     print(f"utilisation {share:.1%}, in batches {batches:.1%}; {pruned} of {trials} pruned")
     return {
-        "what": "trials that sleep; time in runs over workers times time from the first start to "
-        "the last end",
+        "what": "trials that sleep; time in runs over each worker's time from its first trial to "
+        "the end of the last trial of all",
         "workers": workers,
         "trials": trials,
         "pruned": pruned,

@@ -137,9 +137,13 @@ def test_files_that_a_killed_worker_left_out_are_made_up_for(started: Started) -
     work(study, Runs())
     before = (started.folder / "trials/00004/seed_100" / files.RUN).read_bytes()
     shutil.rmtree(started.folder / "trials" / "00004")
+    torn = started.folder / "trials/00005" / files.TRIAL
+    whole = torn.read_bytes()
+    torn.write_bytes(b"")
     summarise(study)
     assert (started.folder / "trials/00004/seed_100" / files.RUN).read_bytes() == before
     assert (started.folder / "trials/00004" / files.TRIAL).exists()
+    assert torn.read_bytes() == whole
 
 
 def test_the_same_command_again_does_nothing_more(started: Started, tmp_path: Path) -> None:
