@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from morl.agents.discrete_sac import PopulationSAC, SACConfig
 from morl.agents.discrete_sac_networks import Shape
 from morl.agents.discrete_sac_policies import Actor, ConditionedPolicy
+from morl.agents.preference_scales import rescaled
 from morl.agents.replay import Replay
 from morl.agents.rollouts import Collector, Rollout
 from morl.preferences import check_preferences, lattice
@@ -351,10 +352,10 @@ class DiscreteSACAgent:
         scales = self.reward_scales
         if preferences is None:
             weights = self._own_preferences()
-            wanted = _on_simplex(weights * scales)
+            wanted = rescaled(weights, scales)
         else:
             wanted = check_preferences(preferences, num_objectives=self._task.spec.num_objectives)
-            weights = _on_simplex(wanted / scales)
+            weights = rescaled(wanted, 1.0 / scales)
         policies = self._policies(weights.astype(np.float32))
         return [Solution(policy, row) for policy, row in zip(policies, wanted, strict=True)]
 
@@ -395,11 +396,6 @@ class DiscreteSACAgent:
         self._learner.load_state_dict(state["learner"])
         self._replay.load_state_dict(state["replay"])
         self._range.largest = np.array(state["largest_returns"], np.float64)
-
-
-def _on_simplex(rows: Front) -> Front:
-    """Rows scaled to sum one."""
-    return np.asarray(rows / rows.sum(axis=1, keepdims=True), np.float64)
 
 
 def _means(readings: list[dict[str, float]]) -> dict[str, float]:

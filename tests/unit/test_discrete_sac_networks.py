@@ -188,7 +188,7 @@ def test_the_papers_network_needs_rows_and_the_compact_one_two_layers_for_them()
     flat = Shape(num_actions=3, num_features=2, num_objectives=2, by_action=False)
     with pytest.raises(UnfitNetworkError, match=r"tree-v0: .*agent.network=compact"):
         make_network(SACConfig(network="paper"), flat, components=1, env_id="tree-v0")
-    with pytest.raises(UnfitNetworkError, match="agent.hidden takes two"):
+    with pytest.raises(UnfitNetworkError, match="takes two numbers"):
         make_network(SACConfig(hidden=(8,)), SHAPE, components=1, env_id="rows-v0")
 
 

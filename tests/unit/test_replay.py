@@ -153,7 +153,7 @@ def test_an_empty_replay_says_so() -> None:
 def test_rings_that_are_too_short_or_too_large_are_refused() -> None:
     with pytest.raises(ReplayError, match=r"leaves 2 for each of 2 .*raise agent.replay_capacity"):
         make(capacity=5)
-    with pytest.raises(ReplayError, match="GiB; lower agent.replay_capacity"):
+    with pytest.raises(ReplayError, match=r"GiB; lower agent\.replay_capacity"):
         make(capacity=10**10)
 
 
