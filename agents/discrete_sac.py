@@ -165,7 +165,7 @@ def hinges(bins: int) -> NDArray[np.float32]:
     """
     caps = [2.0**power for power in range(int(np.ceil(np.log2(max(bins, 2)))))] + [float(bins)]
     middles = np.arange(bins) + 0.5
-    return np.minimum(middles[:, None], np.array(caps)[None]).astype(np.float32)
+    return np.asarray(np.minimum(middles[:, None], np.array(caps)[None]), np.float32)
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ class View:
         if self.histogram is None or column < self.histogram[0]:
             return column
         start, stop = self.histogram
-        return column - (stop - start) + hinges(stop - start).shape[1]
+        return column - (stop - start) + int(hinges(stop - start).shape[1])
 
     def inputs(self, observations: NDArray[Any], preferences: NDArray[Any] | Tensor) -> Inputs:
         """What networks see."""

@@ -327,7 +327,7 @@ class DiscreteSACAgent:
         self._learner.see(rollout.observations.reshape(rollout.num_steps, -1))
         self._range.follow(rollout)
         self._replay.add(rollout, self._wanted)
-        self._redraw(rollout.ended.any(axis=1))
+        self._redraw(np.asarray(rollout.ended.any(axis=1)))
 
     @property
     def _learning_rate(self) -> float:

@@ -145,7 +145,7 @@ class CompactNetwork:
     def __call__(self, parameters: Parameters, inputs: Inputs) -> Tensor:
         """See `Network`."""
         assert inputs.rows is not None
-        outputs: Tensor = CompactPass.apply(inputs.rows, inputs.preferences.numpy(), *parameters)  # type: ignore[no-untyped-call]
+        outputs: Tensor = CompactPass.apply(inputs.rows, inputs.preferences.numpy(), *parameters)
         return outputs
 
 
@@ -308,7 +308,7 @@ class ParameterStore:
     def minimise(self, loss: Tensor, *, learning_rate: float) -> None:
         """One step of Adam (Kingma and Ba 2015) on a scalar loss."""
         self._gradient.zero_()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._count += 1
         with torch.no_grad():
             self._first.lerp_(self._gradient, 0.1)
