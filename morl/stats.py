@@ -447,6 +447,57 @@ def stratified_rank_test(scores: Sequence[ArrayLike], others: Sequence[ArrayLike
     return min(1.0, 2.0 * NormalDist().cdf(-abs(excess) / math.sqrt(variance)))
 
 
+def pairwise_rank_tests(scores: Sequence[Sequence[ArrayLike]]) -> NDArray[np.float64]:
+    """`stratified_rank_test` for every pair of many agents, in one go.
+
+    Args:
+        scores: for each agent, one list of runs a task; equally many tasks each.
+
+    Returns:
+        P-values, shape (agent, agent), symmetric, 1 on the diagonal.
+
+    Raises:
+        StatisticsError: not finite, no runs, or different numbers of tasks.
+    """
+    counts = {len(agent) for agent in scores}
+    if len(counts) != 1 or 0 in counts:
+        raise StatisticsError(f"scores: every agent needs the same tasks, got {sorted(counts)}")
+    excess = np.zeros((len(scores), len(scores)))
+    variance = np.zeros_like(excess)
+    for task in range(counts.pop()):
+        runs = [_pooled(agent[task]) for agent in scores]
+        table = np.full((len(runs), max(map(len, runs))), np.nan)  # NaN equals nothing
+        for row, values in zip(table, runs, strict=True):
+            row[: len(values)] = values
+        equal_within = (table[:, :, None] == table[:, None, :]).sum(axis=2)
+        sizes = np.array([len(values) for values in runs])
+        for agent, values in enumerate(runs):
+            equal = values[:, None, None] == table[None]
+            above = (values[:, None, None] > table[None]).sum(axis=(0, 2))
+            wins = above + 0.5 * equal.sum(axis=(0, 2))
+            total, pairs = len(values) + sizes, len(values) * sizes
+            own = equal_within[agent, : len(values), None] + equal.sum(axis=2)
+            others = np.where(np.isfinite(table), equal_within + equal.sum(axis=0), 1)
+            ties = (own**2 - 1).sum(axis=0) + (others**2 - 1).sum(axis=1)  # sum of t³ - t
+            weight = 1.0 / (total + 1)
+            excess[agent] += weight * (wins - pairs / 2.0)
+            variance[agent] += (
+                weight**2 * pairs / 12.0 * (total + 1 - ties / (total * np.maximum(total - 1, 1)))
+            )
+    return _two_sided(excess, variance)
+
+
+def _two_sided(excess: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """P-values of normal statistics; 1 where nothing varies, and on the diagonal."""
+    from scipy.special import ndtr
+
+    deviation = np.sqrt(np.where(variance > 0.0, variance, 1.0))
+    values = np.where(variance > 0.0, np.minimum(1.0, 2.0 * ndtr(-np.abs(excess) / deviation)), 1.0)
+    np.fill_diagonal(values, 1.0)
+    found: NDArray[np.float64] = values
+    return found
+
+
 def holm(p_values: ArrayLike) -> Vector:
     """Adjust p-values for the number of tests (Holm, 1979).
 

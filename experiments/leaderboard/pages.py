@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from morl.experiments.config import RunSettings, command_of, flat
@@ -16,6 +17,7 @@ from morl.experiments.leaderboard.ledger import Board
 from morl.experiments.leaderboard.published import Published, published_rows
 from morl.experiments.leaderboard.rows import Row, Rows
 from morl.experiments.leaderboard.standings import (
+    MOST_COMPARED,
     PRIMARY,
     RANKED_FROM,
     EntryOnTask,
@@ -820,7 +822,8 @@ def _sliders(names: Sequence[str]) -> str:
 
 def script_json(data: Mapping[str, Any]) -> str:
     """JSON that cannot end the script element it stands in."""
-    text = json_bytes(data).decode("ascii")
+    # Every number was checked when the row was read: no need for the slow and thorough writer.
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"), sort_keys=True)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
@@ -840,19 +843,28 @@ def _settings(config: Mapping[str, Any]) -> str:
 
 def _command(config: Mapping[str, Any]) -> str:
     """The command that makes the run; the agent's settings in full, its defaults may change."""
-    usual = {name: getattr(RunSettings(), name) for name in vars(RunSettings())}
-    unset = ("discount", "horizon", "reference_point", "box_low", "box_high")
     try:
-        return command_of(config, {**usual, "env": dict.fromkeys(unset)})
+        return command_of(config, _usual_settings())
     except (AttributeError, KeyError, TypeError):  # a record of another runner
         return ""
 
 
+@cache
+def _usual_settings() -> Mapping[str, Any]:
+    unset = ("discount", "horizon", "reference_point", "box_low", "box_high")
+    return {**vars(RunSettings()), "env": dict.fromkeys(unset)}
+
+
 def _task_summary(table: TaskTable) -> dict[str, Any]:
+    first = {entry.name for entry in table.entries[:MOST_COMPARED]}
     return {
         "anchors": anchors(table.task),
         "groups": {letter: list(group) for letter, group in table.groups.items()},
-        "p_values": [[one, two, value] for (one, two), value in table.p_values.items()],
+        "p_values": [
+            [one, two, value]
+            for (one, two), value in table.p_values.items()
+            if {one, two} <= first
+        ],
         "entries": [
             {
                 "entry": entry.name, "rank": entry.rank, "standing": entry.standing,

@@ -45,6 +45,7 @@ INDICATORS = (
 
 PRIMARY = INDICATORS[0]
 RESAMPLES = 20_000
+SCORE_RESAMPLES = 10_000
 PROFILE_RESAMPLES = 2_000
 MOST_COMPARED = 12
 """Rows that figures across tasks show, the best by mean rank."""
@@ -272,8 +273,9 @@ def corrected_p_values(
     pairs = list(combinations(values, 2))
     if not pairs:
         return {}
-    raw = [stats.stratified_rank_test(values[one], values[two]) for one, two in pairs]
-    return dict(zip(pairs, stats.holm(raw).tolist(), strict=True))
+    raw = stats.pairwise_rank_tests(list(values.values()))
+    corrected = stats.holm(raw[np.triu_indices(len(values), k=1)])
+    return dict(zip(pairs, corrected.tolist(), strict=True))
 
 
 def groups_of(
@@ -476,7 +478,7 @@ def _score_interval(entry: str, scores: NDArray[np.float64] | None) -> Interval 
     if scores is None or len(scores) < 2:
         return None
     rng = generator(_ROOT, f"leaderboard/overall/{len(scores)}/{entry}")
-    return stats.bootstrap(scores, rng=rng, method="expanded")
+    return stats.bootstrap(scores, rng=rng, num_resamples=SCORE_RESAMPLES, method="expanded")
 
 
 def _improvement(

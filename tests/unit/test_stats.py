@@ -18,6 +18,7 @@ from morl.stats import (
     median_of_task_means,
     optimality_gap,
     paired_difference,
+    pairwise_rank_tests,
     performance_profile,
     performance_profile_band,
     probability_of_improvement,
@@ -481,3 +482,23 @@ def test_equal_agents_differ_as_often_as_the_level_says():
 def test_the_stratified_test_needs_the_same_tasks():
     with pytest.raises(StatisticsError, match="2 tasks, but the scores have 1"):
         stratified_rank_test([[1.0]], [[1.0], [2.0]])
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_all_pairs_in_one_go_are_the_pairs_one_by_one(seed):
+    rng = generator(seed)
+    levels = int(rng.integers(2, 30))
+    scores = [
+        [rng.integers(0, levels, int(rng.integers(1, 7))).astype(float) for _ in range(3)]
+        for _ in range(4)
+    ]
+    together = pairwise_rank_tests(scores)
+    for one in range(4):
+        for two in range(4):
+            alone = 1.0 if one == two else stratified_rank_test(scores[one], scores[two])
+            assert together[one, two] == pytest.approx(alone, abs=1e-12)
+
+
+def test_all_pairs_need_the_same_tasks():
+    with pytest.raises(StatisticsError, match="the same tasks"):
+        pairwise_rank_tests([[[1.0]], [[1.0], [2.0]]])
