@@ -98,7 +98,7 @@ def postgres() -> Iterator[Server]:
     try:
         wait_until(
             lambda: "ready to accept" in (folder / "log.txt").read_text(),
-            seconds=60, what="PostgreSQL",
+            seconds=300, what="PostgreSQL",
         )  # fmt: skip
         found = subprocess.run(
             [str(server), "--version"], check=True, capture_output=True, text=True
@@ -131,10 +131,10 @@ def slurm() -> Iterator[Server]:
                 )  # fmt: skip
             stack.callback(end, process)
             if words[0].endswith("munged"):
-                wait_until((folder / "munge.socket").exists, seconds=30, what="munged")
+                wait_until((folder / "munge.socket").exists, seconds=120, what="munged")
         wait_until(
             lambda: "idle" in _slurm_says(["sinfo", "--noheader"], environment),
-            seconds=60, what="an idle node",
+            seconds=300, what="an idle node",
         )  # fmt: skip
         found = _slurm_says(["sinfo", "--version"], environment).strip()
         yield Server(
@@ -235,7 +235,7 @@ def ray_cluster() -> Iterator[Server]:
             stack.callback(end, process)
             wait_until(
                 lambda log=log: "Ray runtime started" in log.read_text(),  # type: ignore[misc]
-                seconds=120, what=f"node {number} of Ray",
+                seconds=600, what=f"node {number} of Ray",
             )  # fmt: skip
         yield Server(
             environment=environment,

@@ -116,7 +116,7 @@ def worker_at_work(study: Path) -> int | None:
     return None
 
 
-def kill_a_worker(command: subprocess.Popen[bytes], study: Path, *, seconds: float = 240.0) -> int:
+def kill_a_worker(command: subprocess.Popen[bytes], study: Path, *, seconds: float = 900.0) -> int:
     """Kill -9 a worker in the middle of a trial."""
 
     def at_work() -> int | None:
