@@ -14,6 +14,9 @@ SMALL = {
                "hidden": (8,)},
     "do_nothing": {"idle_action": 0},
     "linucb": {"num_envs": 5, "divisions": 4},
+    "gmorl": {"num_envs": 4, "updates": 2, "batch": 16, "replay_capacity": 500, "hidden": (8,)},
+    "multi_policy_sac": {"num_envs": 2, "updates": 2, "batch": 16, "replay_capacity": 1000,
+                         "divisions": 4, "hidden": (8,)},
 }  # fmt: skip
 AT_HOME = {"building_controller", "offloading_heuristic", "simulated_annealing"}
 """Agents that only know one environment; their own tests check them there."""
