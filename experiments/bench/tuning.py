@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, help="default: all")
     parser.add_argument("--kills", type=int, default=20, help="studies to disturb")
-    parser.add_argument("--replays", type=int, default=400, help="of the race; samplers a 20th")
+    parser.add_argument("--replays", type=int, default=250, help="of the race; samplers a 20th")
     parser.add_argument("--postgresql", metavar="ADDRESS", help="of a server, for the crowds")
     parser.add_argument(
         "--output", type=Path, default=RESULTS / "bench", help="folder of the JSON files"

@@ -21,7 +21,7 @@ from morl.search_space import searchable
 from morl.seeding import derive_seed
 
 EVALUATIONS = 9
-BUDGET = 36_000
+BUDGET = 18_000
 REFERENCE = (0.0, -50.0)
 EXACT = 994.3
 """Hypervolume of the exact front of undiscounted returns against `REFERENCE`, rounded."""
