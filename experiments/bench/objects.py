@@ -1,8 +1,8 @@
 """How fast are the cores of objects, and how far do baselines get that learn no sampler?
 
 ``python -m morl.experiments.bench.objects`` measures CPU time of transitions, evaluations and
-steps of the Gymnasium view, then runs uniform sampling, NSGA-II and NSGA-III with equal numbers of
-objective evaluations. Hypervolumes are those of the archive, from the reference point of the task;
+steps of the Gymnasium view, then runs uniform sampling, NSGA-II and NSGA-III (on grids MOREINFORCE
+as well) with equal numbers of objective evaluations. Hypervolumes are those of the archive, from the reference point of the task;
 ratios are to the exact front where there is one. Diversity is the mean distance between the objects
 of the archive, as the core measures it.
 """
@@ -20,8 +20,9 @@ from typing import Any, cast
 import numpy as np
 from gymnasium import spaces
 
+from morl.agents.gflownet_agent import ObjectSampler
 from morl.agents.object_search import ObjectSearch
-from morl.compositional import CompositionalCore, core_of, random_walks
+from morl.compositional import CompositionalCore, States, core_of, random_walks
 from morl.diversity import mean_pairwise_distance
 from morl.envs import make_task
 from morl.experiments.bench.measurement import RESULTS, single_thread, table, write_report
@@ -48,11 +49,13 @@ class Trial:
         env: id of the environment.
         evaluations: objective evaluations of each search.
         kwargs: of the environment.
+        learners: agents that are run besides the searches.
     """
 
     env: str
     evaluations: int
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    learners: tuple[str, ...] = ()
 
     @property
     def task(self) -> Task:
@@ -61,8 +64,8 @@ class Trial:
 
 
 TRIALS = (
-    Trial("hypergrid-v0", 12_800, {"objectives": ["currin", "shubert"]}),
-    Trial("hypergrid-v0", 12_800, {"objectives": FOUR}),
+    Trial("hypergrid-v0", 12_800, {"objectives": ["currin", "shubert"]}, ("moreinforce",)),
+    Trial("hypergrid-v0", 12_800, {"objectives": FOUR}, ("moreinforce",)),
     Trial("n-grams-v0", 51_200),
     Trial("dna-aptamers-v0", 6_400),
     Trial("fragments-v0", 3_200),
@@ -109,7 +112,7 @@ def search(trial: Trial, name: str, *, seed: int) -> dict[str, Any]:
     task, entry = trial.task, AGENTS[name]
     config = replace(entry.config(), max_evaluations=trial.evaluations)
     agent = entry.make(task, config, total_steps=10**9, seed=seed)
-    assert isinstance(agent, ObjectSearch)
+    assert isinstance(agent, ObjectSearch | ObjectSampler)
     start = time.process_time()
     while not agent.finished:
         agent.learn(100_000)
@@ -127,12 +130,12 @@ def search(trial: Trial, name: str, *, seed: int) -> dict[str, Any]:
         "hypervolume": round(volume, 6),
         "ratio": None if exact is None else round(volume / exact, 4),
         "archive": len(agent.archive),
-        "diversity": _diversity(agent.core, agent),
+        "diversity": _diversity(agent.core, agent.archive.items),
     }
 
 
-def _diversity(core: CompositionalCore, agent: ObjectSearch) -> float | None:
-    members = np.array(agent.archive.items)[:COMPARED]
+def _diversity(core: CompositionalCore, objects: Sequence[States]) -> float | None:
+    members = np.array(objects)[:COMPARED]
     if len(members) < 2:
         return None
     return round(mean_pairwise_distance(core.distance(members, members)), 4)
@@ -169,7 +172,7 @@ def main(
         rows = [
             search(trial, name, seed=seed)
             for trial in usable
-            for name in SEARCHES
+            for name in (*SEARCHES, *trial.learners)
             for seed in range(options.seeds)
         ]
     say(table(rows))
