@@ -132,6 +132,8 @@ def _setting(summary: StudySummary, trial: TrialRecord, name: str) -> Any:  # no
     """A setting as the trial used it; the default where a condition left it out."""
     if name in trial.settings:
         return trial.settings[name]
+    if not trial.sampled and trial.number != DEFAULTS:
+        return None
     place = summary.space[name]
     if "default" not in place:
         return None

@@ -630,6 +630,8 @@ def test_an_unfinished_study_has_a_page_and_no_best_settings(tmp_path: Path) -> 
     assert "The study is not finished" in (plan.folder / "study.html").read_text()
     assert not (plan.folder / "best.yaml").exists()
     assert {trial.state for trial in summary.trials} == {"waiting"}
+    drawn = [row["agent.policies"] for row in study_report.trial_rows(summary)]
+    assert drawn == [4, None, None, None, None, None]
 
 
 def test_the_record_of_a_study_holds_the_test_and_the_optimism(
