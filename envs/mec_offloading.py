@@ -459,6 +459,13 @@ def _of_one(infos: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     return {name: array[0] for name, array in infos.items()}
 
 
+ANCHORS: Mapping[str, float] = {
+    "greedy heuristic": 7075.0,
+    "shortest edge queue": 4525.0,
+    "shortest queue": 2122.0,
+}
+"""Of the usual context, by `morl.experiments.bench.offloading`: 2,048 and 1,024 episodes."""
+
 OBJECTIVES = (
     Objective(
         "delay",
@@ -480,6 +487,7 @@ def _spec(
 ) -> EnvSpec:
     """The spec: contexts decide the reference point, observations the number of features."""
     possible = _contexts(contexts, edges, cloud_frequency, edge_frequency)
+    usual = possible == _contexts("fixed", None, None, None)
     extras = EXTRAS[_chosen(observation, EXTRAS, "observation")]
     return EnvSpec(
         id=ID,
@@ -488,6 +496,7 @@ def _spec(
         discount=1.0,
         horizon=STEPS,
         features_per_action=PAPER_FEATURES + extras,
+        anchors=ANCHORS if usual else {},
         description="Send the tasks of ten users to a cloud or to edge servers: little delay, or "
         "little energy.",
     )

@@ -97,7 +97,8 @@ than the energy of greedy where delay alone counts (2,048 episodes)."""
 
 
 def _by_edges(edges: int) -> System:
-    return System(f"edges-{edges}", f"{edges} edge servers", {"edges": edges}, REFERENCES[edges])
+    label = "1 edge server" if edges == 1 else f"{edges} edge servers"
+    return System(f"edges-{edges}", label, {"edges": edges}, REFERENCES[edges])
 
 
 def _by_frequency(part: str, ghz: float) -> System:
@@ -311,6 +312,10 @@ def areas(points: NDArray[np.float64], reference: Sequence[float]) -> NDArray[np
     return np.asarray((steps * height).sum(axis=-1))
 
 
+Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""From mean totals of many resamples, (resample, preference, 2), to one number each."""
+
+
 @dataclass(frozen=True)
 class Resampled:
     """A figure and its bootstrap replicates.
@@ -365,7 +370,7 @@ class Resampler:
     def statistic(
         self,
         runs: Sequence[Totals],
-        statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+        statistic: Statistic,
         *,
         episodes: int,
     ) -> Resampled:
@@ -373,7 +378,7 @@ class Resampler:
 
         Args:
             runs: one array a seed.
-            statistic: from means ``(many, preference, 2)`` to ``(many,)``.
+            statistic: of the means.
             episodes: how many to use, the first ones.
         """
         counts = self.counts(episodes) / episodes
@@ -403,51 +408,73 @@ def _scaled_return(means: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((np.broadcast_to(means, (len(means), 101, 2)) * weights).sum(-1).mean(-1))
 
 
-def figures(
-    system: System, played: Mapping[str, Sequence[Totals]], resampler: Resampler
-) -> list[dict[str, Any]]:
-    """One row for every scheme that was played in a system.
+@dataclass(frozen=True)
+class Figures:
+    """Statistics of all schemes of one system, as far as possible of the same episodes.
 
-    A scheme may have been played for fewer episodes than greedy; its hypervolume is then greedy's
-    on all episodes times the ratio on those that both have, so that all are figures of the same
-    episodes as far as possible.
+    A scheme may have been played for fewer episodes than greedy. Its figure is then greedy's on all
+    of greedy's episodes times the ratio of the two on those that both have.
 
-    Raises:
-        OffloadingBenchError: if greedy was not played.
+    Attributes:
+        system: where they were played.
+        played: totals of each seed, by scheme; greedy is among them.
+        resampler: for intervals.
     """
-    if GREEDY not in played:
-        raise OffloadingBenchError(
-            f"{system.name}: {GREEDY} is what others are compared with; play it first"
-        )
-    most = min(run.shape[1] for run in played[GREEDY])
 
-    def volume(runs: Sequence[Totals], episodes: int) -> Resampled:
-        return resampler.statistic(
-            runs, lambda means: areas(means, system.reference), episodes=episodes
-        )
+    system: System
+    played: Mapping[str, Sequence[Totals]]
+    resampler: Resampler
 
-    base = volume(played[GREEDY], most)
-    rows = []
-    for name, runs in played.items():
-        episodes = min(most, *(run.shape[1] for run in runs))
-        ratio = volume(runs, episodes) / volume(played[GREEDY], episodes)
-        whole = base * ratio if episodes < most else volume(runs, most)
-        row: dict[str, Any] = {
-            "system": system.name,
-            "scheme": name,
-            "seeds": len(runs),
-            "episodes": episodes,
-            "hypervolume": whole.record(3),
-            "of_greedy": ratio.record(4),
-        }
-        for key, statistic in (
-            ("delay_minutes", _delay_alone),
-            ("energy_joules", _energy_alone),
-            ("scaled_return", _scaled_return),
-        ):
-            row[key] = resampler.statistic(runs, statistic, episodes=episodes).record(3)
-        rows.append(row)
-    return rows
+    def __post_init__(self) -> None:
+        """Refuse what nothing can be compared with.
+
+        Raises:
+            OffloadingBenchError: if greedy was not played.
+        """
+        if GREEDY not in self.played:
+            raise OffloadingBenchError(
+                f"{self.system.name}: {GREEDY} is what others are compared with; play it first"
+            )
+
+    def episodes(self, *schemes: str) -> int:
+        """Episodes that all seeds of all these schemes have."""
+        return min(len(run[0]) for scheme in schemes for run in self.played[scheme])
+
+    def of_greedy(self, scheme: str, statistic: Statistic) -> Resampled:
+        """Ratio to greedy's, on common episodes."""
+        episodes = self.episodes(scheme, GREEDY)
+        return self._own(scheme, statistic, episodes) / self._own(GREEDY, statistic, episodes)
+
+    def whole(self, scheme: str, statistic: Statistic) -> Resampled:
+        """The figure, on all of greedy's episodes or carried over to them."""
+        most = self.episodes(GREEDY)
+        if self.episodes(scheme) >= most:
+            return self._own(scheme, statistic, most)
+        return self._own(GREEDY, statistic, most) * self.of_greedy(scheme, statistic)
+
+    def volume(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Hypervolumes above the system's reference point."""
+        return areas(means, self.system.reference)
+
+    def _own(self, scheme: str, statistic: Statistic, episodes: int) -> Resampled:
+        return self.resampler.statistic(self.played[scheme], statistic, episodes=episodes)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a scheme."""
+        return [
+            {
+                "system": self.system.name,
+                "scheme": scheme,
+                "seeds": len(self.played[scheme]),
+                "episodes": self.episodes(scheme, GREEDY),
+                "hypervolume": self.whole(scheme, self.volume).record(3),
+                "of_greedy": self.of_greedy(scheme, self.volume).record(4),
+                "delay_minutes": self.whole(scheme, _delay_alone).record(3),
+                "energy_joules": self.whole(scheme, _energy_alone).record(3),
+                "scaled_return": self.whole(scheme, _scaled_return).record(3),
+            }
+            for scheme in self.played
+        ]
 
 
 def compared(
@@ -554,7 +581,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m morl.experiments.bench.offloading",
         description="Play schemes of offloading; morl.experiments.bench.offloading_report reports.",
     )
-    parser.add_argument("schemes", nargs="*", metavar="SCHEME", help=", ".join(SCHEMES))
+    parser.add_argument(
+        "schemes",
+        nargs="*",
+        metavar="SCHEME",
+        help=f"{', '.join(SCHEMES)}; by default all, unless there is a --run",
+    )
     parser.add_argument(
         "--run",
         nargs="+",
@@ -573,7 +605,7 @@ def _parser() -> argparse.ArgumentParser:
 def _play_all(options: argparse.Namespace) -> None:
     names = options.systems or list(SYSTEMS)
     systems = [_known(SYSTEMS, name, "system") for name in names]
-    for name in options.schemes:
+    for name in options.schemes or ([] if options.run else SCHEMES):
         scheme = _known(SCHEMES, name, "scheme")
         if scheme.train is not None:
             train_and_play(

@@ -25,20 +25,20 @@ from morl.experiments.bench.offloading import (
     PLAYED,
     SCHEMES,
     SYSTEMS,
+    Figures,
     OffloadingBenchError,
     Resampler,
     System,
     Totals,
     areas,
     compared,
-    figures,
     load_totals,
 )
 from morl.experiments.datasheets import save_small
 from morl.experiments.front_pages import table
 from morl.types import MorlError
 
-PAGE = Path(__file__).parents[2] / "docs" / "offloading.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "offloading.md"
 """The page, in a checkout."""
 
 RECORD = RESULTS / "offloading.json"
@@ -99,7 +99,9 @@ def record(
     if not played:
         raise OffloadingBenchError("nothing was played; run morl.experiments.bench.offloading")
     systems = [SYSTEMS[name] for name in SYSTEMS if name in played]
-    rows = [row for system in systems for row in figures(system, played[system.name], resampler)]
+    rows = [
+        row for system in systems for row in Figures(system, played[system.name], resampler).rows()
+    ]
     return {
         "benchmark": "offloading",
         "command": "python -m morl.experiments.bench.offloading_report",
@@ -139,26 +141,21 @@ def paper_rows(
     """Hypervolumes with the paper's reference point, beside the paper's."""
     if "random" not in played:
         return []
-    rows = []
-    for name, runs in played.items():
-        episodes = min(run.shape[1] for run in runs)
-        volume = resampler.statistic(
-            runs, lambda means: areas(means, PAPER_REFERENCE), episodes=episodes
-        )
-        over = compared(SYSTEMS[MAIN], runs, played["random"], resampler, reference=PAPER_REFERENCE)
-        rows.append(
-            {
-                "scheme": name,
-                "episodes": episodes,
-                "hypervolume": volume.record(2),
-                "of_random": over,
-                "paper": PAPER.get(name),
-                "paper_of_random": None
-                if name not in PAPER
-                else round(PAPER[name] / PAPER["random"], 3),
-            }
-        )
-    return rows
+    found = Figures(SYSTEMS[MAIN], played, resampler)
+    random = found.of_greedy("random", _paper_volume)
+    return [
+        {
+            "scheme": scheme,
+            "hypervolume": found.whole(scheme, _paper_volume).record(2),
+            "of_random": (found.of_greedy(scheme, _paper_volume) / random).record(3),
+            "paper": PAPER.get(scheme),
+        }
+        for scheme in played
+    ]
+
+
+def _paper_volume(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    return areas(means, PAPER_REFERENCE)
 
 
 def generalisation(
@@ -243,7 +240,7 @@ def _paper_table(found: Mapping[str, Any]) -> str:
             _interval(row["hypervolume"], ".1f"),
             _interval(row["of_random"], ".2f"),
             "-" if row["paper"] is None else f"{row['paper']:.1f}",
-            "-" if row["paper"] is None else f"{row['paper_of_random']:.2f}",
+            "-" if row["paper"] is None else f"{row['paper'] / PAPER['random']:.2f}",
         ]
         for row in rows
     ]
@@ -262,15 +259,19 @@ def _ratio_table(found: Mapping[str, Any], prefix: str | tuple[str, ...]) -> str
     if not systems:
         return ""
     by_place = {(row["scheme"], row["system"]): row for row in rows}
-    schemes = [name for name in dict.fromkeys(row["scheme"] for row in rows) if name != GREEDY]
+    schemes = [
+        name
+        for name in dict.fromkeys(row["scheme"] for row in rows)
+        if name != GREEDY and any(row["of_greedy"][0] > 0 for row in rows if row["scheme"] == name)
+    ]
     greedy = [_interval(by_place[GREEDY, system]["hypervolume"], ".0f") for system in systems]
-    lines = [["greedy, hypervolume", *greedy]]
+    lines = [["greedy's hypervolume", *greedy]]
     for scheme in schemes:
         cells = [by_place.get((scheme, system)) for system in systems]
         lines.append(
             [label(scheme), *("-" if cell is None else _share(cell["of_greedy"]) for cell in cells)]
         )
-    return table(["of greedy's", *(SYSTEMS[system].label for system in systems)], lines)
+    return table(["share of it", *(SYSTEMS[system].label for system in systems)], lines)
 
 
 def _share(numbers: Sequence[float]) -> str:
@@ -345,7 +346,11 @@ def edges_figure(found: Mapping[str, Any]) -> Figure:
     rows = [row for row in found["rows"] if row["system"].startswith("edges-")]
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    schemes = [name for name in dict.fromkeys(row["scheme"] for row in rows) if name != GREEDY]
+    schemes = [
+        name
+        for name in dict.fromkeys(row["scheme"] for row in rows)
+        if name != GREEDY and any(row["of_greedy"][0] > 0 for row in rows if row["scheme"] == name)
+    ]
     for index, scheme in enumerate(schemes):
         own = [row for row in rows if row["scheme"] == scheme]
         edges = np.array([int(row["system"].removeprefix("edges-")) for row in own])

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 
 from morl.agents.linucb import Config as BanditConfig
+from morl.envs import make_task
 from morl.experiments.bench import offloading, offloading_report
 from morl.experiments.bench.offloading import (
     MAIN,
     SCHEMES,
     SYSTEMS,
+    Figures,
     OffloadingBenchError,
     Resampled,
     Resampler,
     areas,
     compared,
-    figures,
     load_totals,
     play,
     preferences,
@@ -160,7 +161,7 @@ def test_pairs_have_narrower_intervals_than_each_alone():
     worse, better = [made_up()], [made_up(-1.0)]
     value, low, high = compared(system, better, worse, SMALL)
     assert 1.0 < low < value < high
-    [first, second] = figures(system, {"greedy": worse, "other": better}, SMALL)
+    [first, second] = Figures(system, {"greedy": worse, "other": better}, SMALL).rows()
     assert first["of_greedy"] == [1.0, 1.0, 1.0]
     assert second["of_greedy"] == pytest.approx([value, low, high])
     alone = second["hypervolume"]
@@ -174,17 +175,19 @@ def test_fewer_episodes_are_carried_over_by_their_ratio():
     system = SYSTEMS[MAIN]
     whole = [made_up(episodes=200)]
     part = [whole[0][:, :20]]
-    rows = {row["scheme"]: row for row in figures(system, {"greedy": whole, "same": part}, SMALL)}
-    assert rows["same"]["hypervolume"][0] == rows["greedy"]["hypervolume"][0]
+    found = Figures(system, {"greedy": whole, "same": part}, SMALL).rows()
+    rows = {row["scheme"]: row for row in found}
+    for name in ("hypervolume", "delay_minutes", "energy_joules", "scaled_return"):
+        assert rows["same"][name][0] == pytest.approx(rows["greedy"][name][0])
     assert rows["same"]["episodes"] == 20
     with pytest.raises(OffloadingBenchError, match="play it first"):
-        figures(system, {"same": part}, SMALL)
+        Figures(system, {"same": part}, SMALL)
 
 
 def test_scaled_returns_are_means_over_preferences_by_hand():
     # 10 minutes and 2 J whatever is asked: half of (0.01 * 600 + 5 * 2), negated.
     single = np.broadcast_to([10.0, 2.0], (1, 5, 2))
-    rows = figures(SYSTEMS[MAIN], {"greedy": [single]}, SMALL)
+    rows = Figures(SYSTEMS[MAIN], {"greedy": [single]}, SMALL).rows()
     assert rows[0]["scaled_return"] == pytest.approx([-8.0] * 3)
     assert rows[0]["delay_minutes"][0] == 10.0
     assert rows[0]["energy_joules"][0] == 2.0
@@ -295,3 +298,15 @@ def test_the_page_shows_the_committed_record():
 def test_the_report_says_that_nothing_was_played(tmp_path, capsys):
     assert offloading_report.main(["--played", str(tmp_path)]) == 1
     assert "nothing was played" in capsys.readouterr().err
+
+
+def test_anchors_of_the_environment_are_those_of_the_record():
+    rows = {row["scheme"]: row for row in read_json(RECORD)["rows"] if row["system"] == MAIN}
+    anchors = make_task(offloading.ID).spec.anchors
+    for name, anchor in (
+        ("greedy", "greedy heuristic"),
+        ("shortest-edge-queue", "shortest edge queue"),
+        ("shortest-queue", "shortest queue"),
+    ):
+        assert anchors[anchor] == pytest.approx(60 * rows[name]["hypervolume"][0], rel=0.01)
+    assert make_task(offloading.ID, kwargs={"edges": 5}).spec.anchors == {}
