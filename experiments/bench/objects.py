@@ -1,10 +1,10 @@
 """How fast are the cores of objects, and how far do baselines get that learn no sampler?
 
 ``python -m morl.experiments.bench.objects`` measures CPU time of transitions, evaluations and
-steps of the Gymnasium view, then runs uniform sampling, NSGA-II and NSGA-III (on grids MOREINFORCE
-as well) with equal numbers of objective evaluations. Hypervolumes are those of the archive, from the reference point of the task;
-ratios are to the exact front where there is one. Diversity is the mean distance between the objects
-of the archive, as the core measures it.
+steps of the Gymnasium view, then runs uniform sampling, NSGA-II and NSGA-III, on grids MOREINFORCE
+as well, with equal numbers of objective evaluations. Hypervolumes are those of the archive, from
+the reference point of the task; ratios are to the exact front where there is one. Diversity is the
+mean distance between the objects of the archive, as the core measures it.
 """
 
 from __future__ import annotations
