@@ -431,11 +431,11 @@ def _write_pictures(folder: Path) -> None:
             sys.stdout.write(f"{path}\n")
 
 
-def save_small(figure: Figure, path: Path) -> None:
+def save_small(figure: Figure, path: Path, *, colours: int = COLOURS) -> None:
     """Write a picture of few colours, a fraction of the usual size."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=90)
-    Image.open(buffer).convert("RGB").quantize(COLOURS).save(path, optimize=True)
+    Image.open(buffer).convert("RGB").quantize(colours).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,22 @@ LABELS: Mapping[str, str] = {
 
 PLOTTED = ("edges-3", MAIN, "edges-9")
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6B4C9A", "#8C564B")
+STYLES: Mapping[str, tuple[str, str]] = {
+    "gmorl": ("#0072B2", "o"),
+    "gmorl-paper": ("#56B4E9", "o"),
+    "multi-policy": ("#6B4C9A", "^"),
+    "rollout": ("#D55E00", "v"),
+    GREEDY: ("#1c2430", "s"),
+    "linucb": ("#009E73", "D"),
+    "annealing": ("#8C564B", "P"),
+    "random": ("#CC79A7", "x"),
+    "shortest-queue": ("#E69F00", "*"),
+    "shortest-edge-queue": ("#767676", "*"),
+}
+"""Colour and mark of the schemes in pictures; others are in the tables alone."""
+
+SHADES = 128
+"""Colours of a stored picture."""
 
 
 def label(scheme: str) -> str:
@@ -119,16 +134,21 @@ def record(
         "paper_protocol": paper_rows(played.get(MAIN, {}), resampler),
         "generalisation": generalisation(systems, played, resampler, trained_there or {}),
         "fronts": {
-            system.name: {name: front(runs) for name, runs in played[system.name].items()}
-            for system in systems
-            if system.name in PLOTTED
+            system.name: fronts(played[system.name]) for system in systems if system.name in PLOTTED
         },
     }
 
 
-def front(runs: Sequence[Totals]) -> list[list[float]]:
-    """Mean totals of the first seed that no other preference beats, by delay."""
-    means = runs[0].mean(axis=1)
+def fronts(played: Mapping[str, Sequence[Totals]]) -> dict[str, list[list[float]]]:
+    """Fronts of the schemes that pictures show, all on the episodes that all of them have."""
+    shown = {name: runs for name, runs in played.items() if name in STYLES}
+    episodes = min(len(run[0]) for runs in shown.values() for run in runs)
+    return {name: front(runs[0][:, :episodes]) for name, runs in shown.items()}
+
+
+def front(totals: Totals) -> list[list[float]]:
+    """Mean totals that no other preference beats, by delay."""
+    means = totals.mean(axis=1)
     ordered = means[np.lexsort((means[:, 1], means[:, 0]))]
     best = np.concatenate([[np.inf], np.minimum.accumulate(ordered[:, 1])[:-1]])
     kept: NDArray[np.float64] = ordered[ordered[:, 1] < best]
@@ -312,21 +332,19 @@ def with_results(page: str, results: str) -> str:
 
 
 def fronts_figure(found: Mapping[str, Any]) -> Figure:
-    """Fronts of all schemes in the systems that are kept, in the paper's units."""
+    """Fronts in the systems that are kept, in the paper's units."""
     names = [name for name in PLOTTED if name in found["fronts"]]
-    figure = Figure(figsize=(3.4 * len(names) + 0.4, 3.6), layout="constrained")
+    figure = Figure(figsize=(3.4 * len(names) + 0.4, 3.8), layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False)[0]
-    schemes = list(dict.fromkeys(scheme for name in names for scheme in found["fronts"][name]))
     for place, name in zip(axes, names, strict=True):
-        minutes, joules = found["protocol"]["references"][name]
-        for index, scheme in enumerate(schemes):
-            points = np.array(found["fronts"][name].get(scheme, np.zeros((0, 2))))
-            inside = points[(points < [minutes, joules]).all(axis=1)]
+        reference = found["protocol"]["references"][name]
+        for scheme, points in sorted(found["fronts"][name].items(), key=_place):
+            inside = np.array(points)[(np.array(points) < reference).all(axis=1)]
+            colour, mark = STYLES[scheme]
             if len(inside):
                 place.plot(
-                    inside[:, 0], inside[:, 1], marker="o", markersize=2.5, linewidth=0.9,
-                    color=COLOURS[index % len(COLOURS)], label=label(scheme),
-                    linestyle="-" if index < len(COLOURS) else "--",
+                    *inside.T, marker=mark, markersize=3, linewidth=0.8, color=colour,
+                    label=label(scheme),
                 )  # fmt: skip
         place.set_title(SYSTEMS[name].label, fontsize=9)
         place.set_xlabel("delay, minutes", fontsize=8)
@@ -337,39 +355,42 @@ def fronts_figure(found: Mapping[str, Any]) -> Figure:
     for place in axes:
         handles, labels = place.get_legend_handles_labels()
         known |= dict(zip(labels, handles, strict=True))
-    figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=4, fontsize=7)
+    figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=5, fontsize=7)
     return figure
 
 
 def edges_figure(found: Mapping[str, Any]) -> Figure:
     """Hypervolumes as shares of greedy's by number of edge servers."""
-    rows = [row for row in found["rows"] if row["system"].startswith("edges-")]
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.add_subplot()
-    schemes = [
-        name
-        for name in dict.fromkeys(row["scheme"] for row in rows)
-        if name != GREEDY and any(row["of_greedy"][0] > 0 for row in rows if row["scheme"] == name)
-    ]
-    for index, scheme in enumerate(schemes):
-        own = [row for row in rows if row["scheme"] == scheme]
+    for scheme, (colour, mark) in STYLES.items():
+        own = [
+            row
+            for row in found["rows"]
+            if row["scheme"] == scheme and row["system"].startswith("edges-")
+        ]
+        if scheme == GREEDY or not own:
+            continue
         edges = np.array([int(row["system"].removeprefix("edges-")) for row in own])
         values = np.array([row["of_greedy"] for row in own])
         axes.errorbar(
-            edges, values[:, 0], yerr=np.abs(values[:, 1:] - values[:, :1]).T, marker="o",
-            markersize=3, linewidth=1, capsize=2, color=COLOURS[index % len(COLOURS)],
-            label=label(scheme),
+            edges, values[:, 0], yerr=np.abs(values[:, 1:] - values[:, :1]).T, marker=mark,
+            markersize=4, linewidth=1, capsize=2, color=colour, label=label(scheme),
         )  # fmt: skip
-    axes.axhline(1.0, color="#767676", linewidth=0.8)
+    axes.axhline(1.0, color=STYLES[GREEDY][0], linewidth=0.9, label=label(GREEDY))
     axes.axvspan(8.5, 10.4, color="#767676", alpha=0.12)
     axes.set_xlim(0.6, 10.4)
-    axes.set_ylim(0.4, None)
     axes.set_xlabel("edge servers; more than 8 do not occur in training", fontsize=8)
     axes.set_ylabel("hypervolume, share of greedy's", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, ncols=2)
+    figure.legend(loc="outside lower center", ncols=5, fontsize=7)
     return figure
+
+
+def _place(item: tuple[str, Any]) -> int:
+    """Where a scheme stands in legends."""
+    return list(STYLES).index(item[0])
 
 
 # ---------------------------------------------------------------------------------------------
@@ -418,8 +439,8 @@ def _parser() -> argparse.ArgumentParser:
 def _write_page(found: Mapping[str, Any], page: Path) -> None:
     images = page.parent / "images"
     storage.make_folder(images)
-    save_small(fronts_figure(found), images / "offloading_fronts.png")
-    save_small(edges_figure(found), images / "offloading_edges.png")
+    save_small(fronts_figure(found), images / "offloading_fronts.png", colours=SHADES)
+    save_small(edges_figure(found), images / "offloading_edges.png", colours=SHADES)
     text = with_results(storage.read_bytes(page).decode(), tables(found))
     storage.atomic_write(page, text.encode())
 

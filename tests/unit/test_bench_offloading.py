@@ -34,6 +34,7 @@ from morl.experiments.bench.offloading_report import (
     RECORD,
     edges_figure,
     front,
+    fronts,
     fronts_figure,
     generalisation,
     record,
@@ -195,7 +196,13 @@ def test_scaled_returns_are_means_over_preferences_by_hand():
 
 def test_a_front_keeps_what_is_not_beaten():
     points = np.array([[20.0, 4.0], [15.0, 5.0], [25.0, 4.5], [15.0, 6.0]])
-    assert front([points[:, None]]) == [[15.0, 5.0], [20.0, 4.0]]
+    assert front(points[:, None]) == [[15.0, 5.0], [20.0, 4.0]]
+
+
+def test_pictures_show_fronts_of_common_episodes():
+    many, few = made_up(episodes=30), made_up(episodes=10)
+    found = fronts({"greedy": [many], "random": [few], "greedy-4": [few[:, :2]]})
+    assert found == {"greedy": front(many[:, :10]), "random": front(few)}
 
 
 def test_the_error_of_generalisation_is_the_shortfall_against_training_there():
