@@ -439,7 +439,7 @@ class _Watching:
     """Shows a study's progress while a launcher has the main thread, and ends the wait.
 
     A launcher whose job was killed may wait for it forever: a while after the study is finished,
-    the wait is interrupted.
+    the wait is interrupted, by a signal that nobody ignores as background jobs do Ctrl-C's.
     """
 
     def __init__(self, study: Study, progress: StudyProgress) -> None:
@@ -450,12 +450,14 @@ class _Watching:
         self.done = False
 
     def __enter__(self) -> _Watching:
+        self._before = signal.signal(signal.SIGUSR1, _interrupt)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._leave.set()
         self._thread.join()
+        signal.signal(signal.SIGUSR1, self._before)
 
     def _watch(self) -> None:
         until = math.inf
@@ -466,8 +468,12 @@ class _Watching:
                 until = min(until, time.monotonic() + GRACE_S)
             if time.monotonic() > until:
                 self.done = True
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGUSR1)
                 return
+
+
+def _interrupt(signum: int, frame: object) -> None:  # noqa: ARG001 - signal's way
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
