@@ -455,6 +455,7 @@ class _Watching:
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # one that comes now comes too late
         self._leave.set()
         self._thread.join()
         signal.signal(signal.SIGUSR1, self._before)
