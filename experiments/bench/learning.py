@@ -201,6 +201,20 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             Reference("eleven strengths, weather known", "building_controller", (1.0157e32,)),
         ),
     ),
+    "offloading": Experiment(
+        preset="offloading-gmorl",
+        num_seeds=5,
+        max_steps=400_000,
+        lattice="c-morl/mujoco-2",  # 101 preferences of two objectives
+        targets=(Target("hypervolume", 9190.8),),
+        references=(
+            Reference(
+                "exact-marginal greedy, a sweep of 101 preferences",
+                "agent=offloading_heuristic, the same episodes",
+                (9190.8,),
+            ),
+        ),
+    ),
 }
 
 
