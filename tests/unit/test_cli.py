@@ -87,6 +87,7 @@ def test_a_multirun_makes_every_run_and_skips_those_that_are_done(
     assert {result.seed for result in results(tmp_path)} == {0, 1, 2}
     assert out.count("random_search, seed") == 3
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["levers-v0"]
 
 
 def test_a_multirun_goes_on_after_a_failure_and_reports_it(morl: Morl, tmp_path: Path) -> None:

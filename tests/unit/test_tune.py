@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from morl.agents.random_search import RandomSearch
 from morl.experiments import cli, compose, study_report, tune
+from morl.experiments.bench import tuned
 from morl.experiments.config import ConfigError, RunConfig
 from morl.experiments.interrupts import Interrupts, RunInterrupted
 from morl.experiments.progress import StudyProgress
@@ -115,8 +116,8 @@ def go_on(step: int, value: float) -> bool:
 # The command
 
 
-def test_a_study_leaves_runs_tables_a_page_a_checklist_and_the_best_settings(
-    morl: Morl, tmp_path: Path
+def test_a_study_leaves_all_that_belongs_to_it_and_is_done_when_it_is_asked_for_again(
+    morl: Morl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, out, err = morl("tune", *STUDY)
     folder = tmp_path / "studies" / "levers-v0-random_search"
@@ -133,18 +134,15 @@ def test_a_study_leaves_runs_tables_a_page_a_checklist_and_the_best_settings(
     assert {result.seed for result in results} == {100, 200, 1000, 1001}
     assert [path.name for path in tmp_path.iterdir()] == ["studies"]
 
-
-def test_the_same_command_again_is_done_already(
-    morl: Morl, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, first, _ = morl("tune", *STUDY)
     monkeypatch.setattr(RandomSearch, "learn", lambda *_: pytest.fail("trained again"))
-    code, second, err = morl("tune", *STUDY)
-    assert (code, second) == (0, first)
+    code, again, err = morl("tune", *STUDY)
+    assert (code, again) == (0, out)
     assert "done, 12 runs" in err
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_study_says_how_to_go_on_and_ends_with_the_exact_total(
     signum: signal.Signals, morl: Morl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -188,6 +186,7 @@ def test_real_worker_processes_do_the_same(
     assert len(list(tmp_path.rglob("run/result.json"))) == 3
 
 
+@pytest.mark.slow
 def test_several_studies_are_made_one_after_the_other(morl: Morl, tmp_path: Path) -> None:
     code, out, _ = morl(
         "tune", "-m", *STUDY, "hpo.n_trials=2", "hpo.race.top_k=0", "hpo.test_seeds=[]",
@@ -655,6 +654,57 @@ def test_a_gain_is_only_called_one_if_the_interval_excludes_zero(
     open_ = replace(won, difference=replace(found.difference, low=-0.1, high=2.0))
     assert "no gain that the test could tell from chance" in study_report.verdict(open_)
     assert "The defaults won" in study_report.verdict(replace(found, number=0))
+
+
+# What is committed
+
+
+def test_a_study_with_a_gain_is_published_with_its_figures_and_its_settings(
+    finished: tuple[TuneConfig, StudySummary, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, summary, folder = finished
+    found = summary.validation
+    assert found is not None
+
+    def with_gain(low: float) -> StudySummary:
+        gain = replace(found.difference, low=low)
+        return replace(summary, validation=replace(found, difference=gain))
+
+    monkeypatch.setattr(tuned, "report", lambda _: with_gain(0.5))
+    wanted = RunConfig.from_record(compose.compose_only(STUDY[:3]))
+    monkeypatch.setattr(tuned, "composed", lambda *_, **__: wanted)
+    words = [str(folder), "--preset", "x", "--results", str(tmp_path), "--tuned",
+             str(tmp_path / "conf")]  # fmt: skip
+    assert tuned.main(words) == 0
+    record = json.loads((tmp_path / "random_search-levers-v0.json").read_text())
+    assert record["command"] == config.command()
+    assert len(record["preset"]["values"]) == len(record["test"]["seeds"])
+    assert record["machine"]["python"]
+    best = tmp_path / "conf" / "random_search" / "levers-v0.yaml"
+    assert OmegaConf.load(best) == OmegaConf.load(folder / "best.yaml")
+    assert ": gain, difference" in best.read_text() or "The defaults won" in best.read_text()
+    best.unlink()
+    monkeypatch.setattr(tuned, "report", lambda _: with_gain(-0.5))
+    assert tuned.main([*words[:1], *words[3:]]) == 0
+    assert not best.exists()
+    monkeypatch.setattr(tuned, "report", lambda _: replace(summary, validation=None))
+    with pytest.raises(StudyError, match="finished and tested"):
+        tuned.main(words)
+
+
+def test_a_preset_is_compared_by_means_over_the_same_seeds(
+    finished: tuple[TuneConfig, StudySummary, Path],
+) -> None:
+    found = finished[1].validation
+    assert found is not None
+    test = replace(found, tuned=(4.0, 6.0, 5.0))
+    record = tuned.against_preset(test, "by-hand", [1.0, 2.0, 3.0])
+    assert record["mean"]["mean"] == 2.0
+    assert record["tuned_minus_preset"]["mean"] == 3.0
+    low, high = record["tuned_minus_preset"]["interval_95"]
+    assert 0 < low < 3 < high
 
 
 # Launchers
