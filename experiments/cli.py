@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     study.set_defaults(command=_study)
 
     listing = commands.add_parser("list", help="show what there is to choose from")
-    listing.add_argument("what", choices=("envs", "agents", "experiments"))
+    listing.add_argument("what", choices=("envs", "agents", "experiments", "tuned"))
     listing.set_defaults(command=_list)
 
     report = commands.add_parser("report", help="one HTML page about one or many runs")
@@ -343,10 +343,10 @@ def _attributes(docstring: str) -> dict[str, str]:
 
 
 def _list(options: argparse.Namespace) -> int:
-    if options.what == "experiments":
-        from morl.experiments.compose import experiments
+    if options.what in ("experiments", "tuned"):
+        from morl.experiments.compose import choices_of
 
-        print("\n".join(experiments()))
+        print("\n".join(choices_of(options.what.removesuffix("s"))))
         return 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `_warn_broken` says it better
