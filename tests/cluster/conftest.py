@@ -226,18 +226,24 @@ def ray_cluster() -> Iterator[Server]:
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         for number, words in enumerate(nodes):
-            log = folder / f"node-{number}.txt"
-            with log.open("wb") as stream:
-                process = subprocess.Popen(
-                    [str(program), "start", *words, *common],
-                    stdout=stream, stderr=stream, start_new_session=True,
-                )  # fmt: skip
-            stack.callback(end, process)
-            wait_until(
-                lambda log=log: "Ray runtime started" in log.read_text(),  # type: ignore[misc]
-                seconds=600, what=f"node {number} of Ray",
-            )  # fmt: skip
+            _start_node(stack, [str(program), "start", *words, *common], folder / f"node-{number}")
         yield Server(
             environment=environment,
             facts={"ray": version("ray"), "launcher": version("hydra-ray-launcher"), "nodes": 2},
         )
+
+
+def _start_node(stack: contextlib.ExitStack, words: Sequence[str], log: Path) -> None:
+    """Start a node of Ray; on a busy machine it gives itself up after half a minute: again, then."""
+    for _ in range(5):
+        with log.open("wb") as stream:
+            process = subprocess.Popen(words, stdout=stream, stderr=stream, start_new_session=True)
+        stack.callback(end, process)
+        wait_until(
+            lambda: "Ray runtime started" in log.read_text() or process.poll() is not None,  # noqa: B023 - called at once
+            seconds=300, what=str(words),
+        )  # fmt: skip
+        if process.poll() is None:
+            return
+        end(process)
+    raise AssertionError(f"a node of Ray does not start: {log.read_text()[-2000:]}")
