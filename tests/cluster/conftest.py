@@ -234,7 +234,7 @@ def ray_cluster() -> Iterator[Server]:
 
 
 def _start_node(stack: contextlib.ExitStack, words: Sequence[str], log: Path) -> None:
-    """Start a node of Ray; on a busy machine it gives itself up after half a minute: again, then."""
+    """Start a node of Ray; on a busy machine it gives up after half a minute: once more, then."""
     for _ in range(5):
         with log.open("wb") as stream:
             process = subprocess.Popen(words, stdout=stream, stderr=stream, start_new_session=True)

@@ -86,12 +86,12 @@ def wait_until(
 
 
 def end(process: subprocess.Popen[Any], *, seconds: float = 30.0) -> None:
-    """End a process group that we started."""
+    """End a process group that we started, also what its leader left behind."""
     for signum in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
+        try:
             os.killpg(process.pid, signum)
+        except ProcessLookupError:
+            return
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
 
