@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import levers
@@ -33,6 +34,7 @@ def test_a_suite_of_the_package_fixes_every_task(name: str) -> None:
         assert len(task["reference_point"]) == count
         assert task["discount"] <= 1.0
         assert task["steps"] >= 100_000
+        assert task["selection_episodes"] >= 1
         if task["box_low"] is not None:
             assert np.all(np.less(task["box_low"], task["box_high"]))
             assert task["box_source"]
@@ -47,6 +49,17 @@ def test_every_cell_of_a_suite_is_an_ordinary_run(name: str) -> None:
     for cell in made:
         assert cell.config.agent in AGENTS
         assert type(cell.config).from_record(cell.config.record()) == cell.config
+
+
+def test_the_page_names_every_suite_and_its_example_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "leaderboard.md").read_text("utf-8")
+    assert [name for name in NAMES if f"`{name}`" not in text] == []
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    suite = parse_suite("mine", example)
+    assert [cell.entry for cell in suite_cells(suite, seeds=[0])] == [
+        "random_search", "few_at_a_time",
+    ]  # fmt: skip
+    assert frozen_tasks(suite)["fruit-tree-v0"]["known_front"]["certificate"] == "exact"
 
 
 def test_boxes_of_discrete_tasks_span_their_exact_fronts() -> None:
