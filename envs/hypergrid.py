@@ -113,7 +113,7 @@ FUNCTIONS: Mapping[str, Mapping[str, Callable[[Plane, Plane], Plane]]] = {
 
 
 BEST: Mapping[str, float] = {"currin": 1.0021}
-"""What functions never exceed, where that is more than one: Currin's is scaled by a round number."""
+"""What functions never exceed, where that exceeds one: currin is scaled by a round number."""
 
 
 @dataclass(frozen=True)

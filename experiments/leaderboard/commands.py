@@ -123,9 +123,8 @@ def _verify_submission(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from morl.experiments.leaderboard.site import build_site
-
     from morl.experiments.leaderboard.ledger import open_board
+    from morl.experiments.leaderboard.site import build_site
 
     board = open_board(options.board)
     built = build_site(board, options.output or options.board / "site")

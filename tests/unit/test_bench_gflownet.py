@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def test_residuals_of_given_parameters_are_those_worked_out_by_hand() -> None:
     learner = gflownet.grid_learner(2, height=4)
     sizes = [8, 64, 64, 64, 3]
     said = {
-        "weights": [np.zeros(shape).tolist() for shape in zip(sizes, sizes[1:], strict=False)],
+        "weights": [np.zeros(shape).tolist() for shape in pairwise(sizes)],
         "biases": [*[[0.0] * 64] * 3, [0.0, 0.0, float(np.log(2.0))]],
         "log_z": 0.5,
         # Stop at once; one to the right, one up, stop: the cell (1, 1) has two parents.
