@@ -361,7 +361,7 @@ def fronts_figure(found: Mapping[str, Any]) -> Figure:
 
 def edges_figure(found: Mapping[str, Any]) -> Figure:
     """Hypervolumes as shares of greedy's by number of edge servers."""
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
     axes = figure.add_subplot()
     for scheme, (colour, mark) in STYLES.items():
         own = [
