@@ -152,7 +152,7 @@ def test_overrides_reach_the_run(morl: Morl, tmp_path: Path) -> None:
         (["env=leverz-v0"], ["unknown environment 'leverz-v0', did you mean 'levers-v0'"]),
         (["env=zzz"], ["unknown environment 'zzz'. Available: ", "levers-v0"]),
         (["agent=random_serch"], ["unknown agent 'random_serch', did you mean 'random_search'?"]),
-        (["experiment=dmo"], ["unknown experiment 'dmo', did you mean 'demo'?", "demo, fruit"]),
+        (["experiment=dmo"], ["unknown experiment 'dmo', did you mean 'demo'?", "minecart-c_morl"]),
         (["agent.polices=3"], ["unknown key 'agent.polices', did you mean 'agent.policies'?"]),
         (["polcies=3"], ["unknown key 'polcies', did you mean 'agent.policies'?"]),
         (["agent.xyz=3"], ["unknown key 'agent.xyz'; there are: agent.capacity"]),

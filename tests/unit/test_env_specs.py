@@ -102,7 +102,7 @@ def test_anchors_are_hypervolumes_of_known_and_declared_fronts():
             value = hypervolume(points, spec.reference_point).value
             assert value == pytest.approx(spec.anchors[anchor], rel=2e-5), (name, anchor)
             checked.add((name, anchor))
-    assert len(checked) == 9
+    assert len(checked) == 11
 
 
 @pytest.mark.parametrize(
