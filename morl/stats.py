@@ -143,10 +143,11 @@ def bootstrap(
         num_resamples: number of resamples, at least 1.
         method: "percentile", or "bca": corrected for bias and skewness (Efron, 1987; the
             stratified acceleration of Davison and Hinkley, 1997), or "expanded": percentiles
-            further out, as far as Student's interval is wider than the normal one and a sample's
-            variance larger than its bootstrap's (Hesterberg, 2015, section 3.5). BCa asks that
-            the statistic does not change when all scores are repeated equally often;
-            `iqm_truncated` can.
+            further out, as far as Student's interval is wider than the normal one, or a
+            sample's deviation larger than its bootstrap's, whichever is more (after Hesterberg,
+            2015, section 3.5, who multiplies the two; around the interquartile mean that
+            covers too often). BCa asks that the statistic does not change when all scores are
+            repeated equally often; `iqm_truncated` can.
 
     Raises:
         StatisticsError: fewer than two runs, not finite, or an argument out of range.
@@ -685,11 +686,13 @@ def _iqm_weights(count: int) -> Vector:
 
 
 def _expanded_levels(runs: int, tasks: int, confidence: float) -> tuple[float, float]:
-    """Quantile levels of Hesterberg's expanded percentile interval."""
+    """Quantile levels of the expanded percentile interval, see `bootstrap`."""
     from scipy.special import stdtrit  # SciPy takes long to load, few callers need it
 
-    quantile = float(stdtrit(tasks * (runs - 1), (1.0 + confidence) / 2.0))
-    tail = NormalDist().cdf(-math.sqrt(runs / (runs - 1)) * quantile)
+    normal, upper = NormalDist(), (1.0 + confidence) / 2.0
+    student = float(stdtrit(tasks * (runs - 1), upper))
+    deviation = math.sqrt(runs / (runs - 1)) * normal.inv_cdf(upper)
+    tail = normal.cdf(-max(student, deviation))
     return tail, 1.0 - tail
 
 

@@ -406,15 +406,24 @@ def test_the_error_is_one_that_the_command_line_prints_and_a_value_error():
 # Expanded intervals, many rows at once
 
 
-def test_the_expanded_interval_takes_percentiles_further_out_by_students_share():
-    # Ten runs: t of 9 degrees of freedom is 2.2622, times sqrt(10/9) = 2.3845, a tail of 0.85 %.
+def test_the_expanded_interval_takes_percentiles_as_far_out_as_students():
+    # Ten runs: t of 9 degrees of freedom is 2.2622, a normal tail of 1.1843 %.
     scores = generator(1).normal(size=10)
     expanded = bootstrap(scores, mean, rng=generator(), num_resamples=20_000, method="expanded")
     wide = bootstrap(
-        scores, mean, rng=generator(), num_resamples=20_000, confidence=1 - 2 * 0.008551
+        scores, mean, rng=generator(), num_resamples=20_000, confidence=1 - 2 * 0.011843
     )
     assert (expanded.low, expanded.high) == pytest.approx((wide.low, wide.high), abs=1e-4)
     assert expanded.method == "expanded"
+
+
+def test_over_many_tasks_the_deviation_of_the_bootstrap_decides():
+    # Eight tasks of ten runs: sqrt(10/9) * 1.95996 = 2.0660 is more than t of 72, 1.9935.
+    scores = generator(1).normal(size=(10, 8))
+    expanded = bootstrap(scores, mean, rng=generator(), num_resamples=20_000, method="expanded")
+    tail = scipy.stats.norm.cdf(-2.0660)
+    wide = bootstrap(scores, mean, rng=generator(), num_resamples=20_000, confidence=1 - 2 * tail)
+    assert (expanded.low, expanded.high) == pytest.approx((wide.low, wide.high), abs=1e-4)
 
 
 def test_the_expanded_interval_of_ten_runs_covers_what_it_promises():
