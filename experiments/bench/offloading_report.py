@@ -190,7 +190,7 @@ def generalisation(
         for system in systems:
             known = played[system.name]
             there = f"{other}@{system.name}" if f"{other}@{system.name}" in known else other
-            if scheme not in known or there not in known:
+            if scheme == there or scheme not in known or there not in known:
                 continue
             ratio = compared(system, known[scheme], known[there], resampler)
             value, low, high = (round(1.0 - number, 4) for number in ratio)
