@@ -179,12 +179,14 @@ def disturb(root: Path, kind: str, *, address: str, seconds: float, seed: int) -
             process = _start(folder, log, address, seconds)
             _await_runs(process, log, more=moments.randint(1, 8))
             time.sleep(moments.uniform(0.0, seconds))
-            if process.poll() is not None:
-                break
-            if kind == "power cut":
+            over = process.poll() is not None
+            if kind == "power cut" and not over:
                 folder, log = _power_cut(root, folder, log, moments, number=attempt.kills)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            if over:
+                break
             attempt.kills += 1
         _wait(_start(folder, log, address, seconds))
     study = open_study(settings(storage=address), SearchSpace.of(Point()), folder=folder)
