@@ -89,6 +89,7 @@ bench: $(INSTALL_STAMP)  ## speed as ratios within one run, constraints, kills a
 	$(RUN_ENV) $(BIN)/python -m morl.experiments.bench $(if $(INCUMBENT),--incumbent $(INCUMBENT))
 	$(RUN_ENV) $(BIN)/python -m morl.experiments.bench.constraints
 	$(RUN_ENV) $(BIN)/python -m morl.experiments.bench.resume
+	$(RUN_ENV) $(BIN)/python -m morl.experiments.bench.tuning
 
 docs: $(INSTALL_STAMP)  ## build the documentation, warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs
