@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 WORTH_THREADS = 0.5e-3
 """Seconds below which a vector step is not split among threads: waking them costs too much."""
+
+SHARES_PER_THREAD = 4
+"""Parts of a vector step for each thread: cores of a busy machine are not equally fast."""
 
 _MEASURED_STEPS = 4
 _BLOCK = 8
@@ -399,17 +403,32 @@ class MujocoVectorEnv(BatchedEnv):
         """Share the step: the kernel lets go of the interpreter lock."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._num_threads - 1, f"{self.env_id}-step")
-        # Equal shares of the active environments.
-        shares = np.array_split(np.flatnonzero(self._active), self._num_threads)
-        edges = [0, *(int(share[0]) for share in shares[1:] if share.size), self.num_envs]
+        # Many small shares, taken by whoever is free: equal ones would wait for the slower thread.
+        active = np.flatnonzero(self._active)
+        shares = np.array_split(active, min(self._num_threads * SHARES_PER_THREAD, len(active)))
+        edges = [0, *(int(share[0]) for share in shares[1:]), self.num_envs]
+        ranges: SimpleQueue[tuple[int, int]] = SimpleQueue()
+        for first, last in pairwise(edges):
+            ranges.put((first, last))
         tasks = [
-            self._threads.submit(self._advance_range, controls, first, last)
-            for first, last in pairwise(edges[1:])
+            self._threads.submit(self._advance_ranges, controls, ranges)
+            for _ in range(self._num_threads - 1)
         ]
-        self._advance_range(controls, 0, edges[1])
+        self._advance_ranges(controls, ranges)
         wait(tasks)
         for task in tasks:
             task.result()
+
+    def _advance_ranges(
+        self, controls: NDArray[np.float32], ranges: SimpleQueue[tuple[int, int]]
+    ) -> None:
+        """Advance ranges of environments until none is left."""
+        while True:
+            try:
+                first, last = ranges.get_nowait()
+            except Empty:
+                return
+            self._advance_range(controls, first, last)
 
     def close_extras(self, **_: Any) -> None:  # noqa: ANN401 - signature of Gymnasium
         """Stop the threads and free the physics."""

@@ -78,6 +78,12 @@ medians of interleaved measurements, `morl bench envs`. MO-Gymnasium steps one e
 other. For MuJoCo the last column is the share of the rate at which bare `mj_step` would run.
 """
 
+THREADS = """\
+With `num_threads`, MuJoCo batches use more cores. Steps a second on the clock of an idle machine,
+`python -m morl.experiments.bench --only threads`; the last column is the ratio that bare `mj_step`
+on the same cores would reach.
+"""
+
 
 def pages() -> Pages:
     """All pages that are generated, except for environments that cannot be made here."""
@@ -276,7 +282,10 @@ def index_page() -> str:
         "[Exact fronts](exact-fronts.md) lists the fronts that are known, with the plans that earn "
         "them,\nand where MO-Gymnasium's own are wrong."
     )
-    return "\n\n".join([INTRODUCTION.strip(), WRITTEN, listing, fronts, *_speed(), tree]) + "\n"
+    return (
+        "\n\n".join([INTRODUCTION.strip(), WRITTEN, listing, fronts, *_speed(), *_threads(), tree])
+        + "\n"
+    )
 
 
 def _speed() -> list[str]:
@@ -296,6 +305,26 @@ def _speed() -> list[str]:
     ]
     head = ["environment", "batch", "ours", "MO-Gymnasium", "ratio", "of bare physics"]
     return [SPEED.strip(), table(head, rows)]
+
+
+def _threads() -> list[str]:
+    path = RESULTS / "bench" / "threads.json"
+    if not path.exists():
+        return []
+    rows = [
+        [
+            f"`{row['env']}`",
+            str(row["num_envs"]),
+            str(row["num_threads"]),
+            f"{row['ours_per_second']:,.0f}",
+            f"{row['theirs_per_second']:,.0f}",
+            f"{row['ratio']} ({row['ratio_lowest']} to {row['ratio_highest']})",
+            str(row["ratio_of_physics"]),
+        ]
+        for row in read_json(path)["rows"]
+    ]
+    head = ["environment", "batch", "threads", "ours", "MO-Gymnasium", "ratio", "of physics alone"]
+    return [THREADS.strip(), table(head, rows)]
 
 
 def _number(value: float | None, style: str) -> str:

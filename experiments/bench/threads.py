@@ -17,6 +17,7 @@ import mo_gymnasium
 from gymnasium import spaces
 
 from morl.envs import make_vec
+from morl.envs.mujoco import bare_mj_step_rate
 from morl.experiments.bench.environments import (
     RING,
     THEIR_BATCH,
@@ -45,7 +46,8 @@ def measure(
         pairs: interleaved measurements a row.
 
     Returns:
-        A record with a row for each environment.
+        A record with a row for each environment. Its `ratio_of_physics` is what bare ``mj_step`` on
+        all threads would reach: no batch that keeps the physics as it is can do better.
     """
     threads = num_threads or os.cpu_count() or 1
     rows = [_row(name, num_threads=threads, pairs=pairs) for name in names]
@@ -64,6 +66,7 @@ def _row(name: str, *, num_threads: int, pairs: int) -> dict[str, Any]:
     try:
         steps = STEPS.get(name, 30)
         costs = interleave(_timed(ours, steps), _timed(theirs, steps), pairs=pairs)
+        physics = bare_mj_step_rate(name, num_envs=NUM_ENVS, steps=4 * steps).bare
     finally:
         ours.close()
         theirs.close()
@@ -76,6 +79,7 @@ def _row(name: str, *, num_threads: int, pairs: int) -> dict[str, Any]:
         "ratio": round(costs.ratio, 2),
         "ratio_lowest": round(min(costs.ratios), 2),
         "ratio_highest": round(max(costs.ratios), 2),
+        "ratio_of_physics": round(num_threads * physics * statistics.median(costs.theirs), 2),
         "pairs": pairs,
     }
 
