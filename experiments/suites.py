@@ -79,7 +79,8 @@ class SuiteAgent:
     Attributes:
         agent: registered name; the row's name by default.
         settings: of the agent, on every task.
-        presets: experiment whose agent settings are taken, by task name; below `settings`.
+        presets: experiment, or tuned configuration (``tuned/AGENT/NAME``), whose agent settings are
+            taken, by task name; below `settings`.
         task_settings: of the agent on some tasks, by task name; above `settings`.
         tasks: names of the tasks that it takes part in; all by default.
     """
@@ -342,14 +343,19 @@ def _env(task: SuiteTask) -> EnvConfig:
 
 
 def preset_settings(name: str) -> dict[str, Any]:
-    """The agent's settings of a named experiment.
+    """The agent's settings of a named experiment, or of ``tuned/AGENT/NAME``.
 
     Raises:
-        ConfigError: there is no such experiment.
+        ConfigError: there is no such file.
     """
-    file = resources.files(_CONF) / "experiment" / f"{name}.yaml"
+    group, _, rest = name.partition("/")
+    tuned = group == "tuned" and rest != ""
+    path = name if tuned else f"experiment/{name}"
+    file = resources.files(_CONF).joinpath(*f"{path}.yaml".split("/"))
     if not file.is_file():
-        raise ConfigError(f"there is no experiment {name!r}")
+        what = "tuned configuration" if tuned else "experiment"
+        known = f"`morl list {'tuned' if tuned else 'experiments'}` shows what there is"
+        raise ConfigError(f"there is no {what} {name!r}: {known}")
     loaded: Any = OmegaConf.to_container(OmegaConf.create(file.read_text("utf-8")))
     settings = dict(loaded.get("agent") or {})
     settings.pop("name", None)

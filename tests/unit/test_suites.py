@@ -88,8 +88,15 @@ def test_settings_of_a_task_win_over_those_of_the_agent_and_these_over_a_preset(
         "settings: {policies: 8, episodes: 1}\n    task_settings: {levers-v0: {episodes: 3}}",
     )
     assert suites.preset_settings("minecart-c_morl")["selection_episodes"] == 10
+    assert suites.preset_settings("tuned/c_morl/minecart-v0")["initial_fraction"] == 0.8
     (config,) = {cell.config.agent_config.episodes for cell in cells(Path(), text)[1:2]}
     assert config == 3
+
+
+@pytest.mark.parametrize("name", ["nothing", "tuned/c_morl/nothing", "tuned"])
+def test_a_preset_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{name}'.*morl list"):
+        suites.preset_settings(name)
 
 
 def test_seeds_are_outermost_so_that_an_interruption_leaves_rows_equally_long() -> None:
