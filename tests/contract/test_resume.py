@@ -96,6 +96,8 @@ def test_a_signal_stops_the_command_and_says_how_to_go_on(
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         text=True,
+        # Shells let background jobs ignore interrupts, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     folder = tmp_path / "levers-v0" / "random_search"
     deadline = time.monotonic() + 60.0
