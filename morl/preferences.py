@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from morl.types import Front, MorlError
+from morl.types import EnvSpec, Front, MorlError, Vector
 
 SOBOL_SHA256 = "3289e78a1f5630863cdc894bb30a0feb3ef165fcdecd15b52e25994182fcf8ec"
 """SHA-256 of the stored Sobol set, ``morl/data/sobol.npy``."""
@@ -35,6 +35,10 @@ _LARGEST_LATTICE = 10_000_000
 
 class PreferenceError(MorlError, ValueError):
     """Preferences that are not on the simplex, or a set that cannot be made."""
+
+
+class WeightError(MorlError, ValueError):
+    """Weights that cannot turn rewards into one number."""
 
 
 class Lattice(NamedTuple):
@@ -99,6 +103,33 @@ def check_preferences(preferences: ArrayLike, *, num_objectives: int | None = No
             " a preference has no negative coordinate and sums to 1"
         )
     return table
+
+
+def checked_weights(weights: ArrayLike | None, *, spec: EnvSpec) -> Vector:
+    """Weights of the objectives, equal ones for None.
+
+    Args:
+        weights: shape (objective,), finite; they need not sum to one.
+        spec: of the environment whose objectives they weigh.
+
+    Raises:
+        WeightError: wrong length or not finite.
+    """
+    names = spec.objective_names
+    if weights is None:
+        return np.full(len(names), 1.0 / len(names))
+    try:
+        vector: Vector = np.array(weights, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise WeightError(f"{spec.id}: weights are no numbers: {weights!r}") from error
+    if vector.shape != (len(names),):
+        raise WeightError(
+            f"{spec.id}: weights of shape {vector.shape} for {len(names)} objectives "
+            f"({', '.join(names)}); give one number each"
+        )
+    if not np.isfinite(vector).all():
+        raise WeightError(f"{spec.id}: weights must be finite, got {vector.tolist()}")
+    return vector
 
 
 def lattice(num_objectives: int, divisions: int) -> Front:

@@ -13,16 +13,19 @@ SMALL = {
                "selection_episodes": 1, "snapshot_interval": 2, "extension_updates": 3,
                "hidden": (8,)},
     "do_nothing": {"idle_action": 0},
+    "envelope_q": {"num_envs": 4, "updates": 2, "batch": 8, "replay_capacity": 500, "hidden": (8,)},
     "linucb": {"num_envs": 5, "divisions": 4},
     "gmorl": {"num_envs": 4, "updates": 2, "batch": 16, "replay_capacity": 500, "hidden": (8,)},
     "multi_policy_sac": {"num_envs": 2, "updates": 2, "batch": 16, "replay_capacity": 1000,
                          "divisions": 4, "hidden": (8,)},
+    "sb3": {"num_envs": 2, "rollout_steps": 12, "minibatch": 16, "epochs": 2, "hidden": (8,),
+            "selection_episodes": 1},
 }  # fmt: skip
 AT_HOME = {"building_controller", "offloading_heuristic", "simulated_annealing"}
 """Agents that only know one environment; their own tests check them there."""
 SAMPLERS = {"mogfn_pc", "op_gfn", "goal_conditioned_gflownet"}
 """Agents that build objects."""
-BASELINES = {"uniform_sampling", "nsga2", "nsga3", "moreinforce"}
+BASELINES = {"uniform_sampling", "nsga2", "nsga3", "moreinforce", "mogfn_al"}
 """They build objects too; their own tests check them."""
 
 
@@ -42,6 +45,13 @@ def test_c_morl_keeps_its_contract_with_continuous_actions(variant: str) -> None
     config = replace(entry.config(), **SMALL["c_morl"], variant=variant)
     task = make_task("water-reservoir-v0", horizon=15)
     check_agent(entry.make, config, task, total_steps=900).raise_for_failures()
+
+
+def test_sb3_keeps_its_contract_with_continuous_actions() -> None:
+    entry = AGENTS["sb3"]
+    config = replace(entry.config(), **SMALL["sb3"], algorithm="td3", outer_loop="linear_support")
+    task = make_task("mo-mountaincarcontinuous-v0", horizon=15)
+    check_agent(entry.make, config, task, total_steps=600).raise_for_failures()
 
 
 @pytest.mark.parametrize("variant", ["ipo", "cpo"])
