@@ -139,10 +139,15 @@ def make_network(config: SACConfig, shape: Shape, *, components: int, env_id: st
         return PaperNetwork(shape, components)
     if not shape.by_action:
         return FlatNetwork(shape, tuple(config.hidden), components)
-    return CompactNetwork(shape, _two(config.hidden, "hidden", env_id), components)
+    return CompactNetwork(shape, two_units(config.hidden, "hidden", env_id), components)
 
 
-def _two(units: Sequence[int], name: str, env_id: str) -> tuple[int, int]:
+def two_units(units: Sequence[int], name: str, env_id: str) -> tuple[int, int]:
+    """The units of encoder and head.
+
+    Raises:
+        UnfitNetworkError: if they are not two; names the setting.
+    """
     if len(units) != 2:
         raise UnfitNetworkError(
             f"{env_id}: observations have a row for each action, so agent.{name} takes two "
@@ -344,7 +349,7 @@ class PopulationSAC:
         hidden = tuple(self.config.baseline_hidden)
         if not self.shape.by_action or self.config.network == "paper":
             return FlatNetwork(shape, hidden, components)
-        return CompactNetwork(shape, _two(hidden, "baseline_hidden", self.env_id), components)
+        return CompactNetwork(shape, two_units(hidden, "baseline_hidden", self.env_id), components)
 
     @property
     def log_temperature(self) -> Tensor:

@@ -1,53 +1,23 @@
-"""Collecting, storing and learning: what the agents on discrete SAC have in common."""
+"""What the agents on discrete SAC have in common, beside collecting and storing."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from morl.agents.discrete_sac import PopulationSAC, SACConfig
 from morl.agents.discrete_sac_networks import Shape
-from morl.agents.discrete_sac_policies import Actor, ConditionedPolicy
-from morl.agents.preference_scales import rescaled
-from morl.agents.replay import Replay
-from morl.agents.rollouts import Collector, Rollout
-from morl.preferences import check_preferences, lattice
-from morl.seeding import generator, stream
-from morl.types import Front, Metrics, MorlError, Solution, State, Task
-
-LATTICE_SIZE = 130
-"""Most preferences of a lattice that is chosen by itself: 101 for two objectives, 126 for six."""
+from morl.agents.discrete_sac_policies import Actor
+from morl.agents.replay_agent import CollectionConfig, ReplayAgent, UnfitTaskError
 
 
 @dataclass
-class AgentConfig(SACConfig):
-    """Settings of the collection, beside those of the learner.
+class AgentConfig(CollectionConfig, SACConfig):
+    """Settings of the collection, and those of the learner.
 
     Attributes:
-        num_envs: environments of each policy.
-        collect_steps: steps in each of them between two rounds of updates.
-        updates: updates in a round.
-        replay_capacity: transitions that are kept, over all policies.
-        warmup_steps: steps before the first update.
-        reward_scales: factors of the objectives' rewards, which preferences of training weigh;
-            None divides each by the largest discounted return seen.
-        divisions: steps of the lattice of preferences from 0 to 1; by default 100 for two
-            objectives and what gives at most 130 preferences for more.
         deterministic: whether solutions take the most probable action or sample.
     """
 
-    num_envs: int = 64
-    collect_steps: int = 8
-    updates: int = 8
-    replay_capacity: int = 100_000
-    warmup_steps: int = 5_000
-    reward_scales: tuple[float, ...] | None = None
-    divisions: int | None = None
     deterministic: bool = True
 
     def __post_init__(self) -> None:
@@ -56,84 +26,12 @@ class AgentConfig(SACConfig):
         Raises:
             ValueError: names the field and its range.
         """
-        super().__post_init__()
-        for name in ("num_envs", "collect_steps", "updates", "replay_capacity"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps must not be negative, got {self.warmup_steps}")
-        if self.divisions is not None and self.divisions < 1:
-            raise ValueError(f"divisions must be at least 1, got {self.divisions}")
-        if self.reward_scales is not None and not min(self.reward_scales) > 0:
-            raise ValueError(f"reward_scales must be positive, got {self.reward_scales}")
+        SACConfig.__post_init__(self)
+        CollectionConfig.__post_init__(self)
 
 
-class UnfitTaskError(MorlError):
-    """An environment that the agent cannot act in, or settings that do not fit it."""
-
-
-def preference_lattice(num_objectives: int, divisions: int | None) -> Front:
-    """The lattice asked for, or the finest one of at most 130 preferences and 100 divisions."""
-    if divisions is not None:
-        return lattice(num_objectives, divisions)
-    chosen = lattice(num_objectives, 1)
-    for count in range(2, 101):
-        if _lattice_size(num_objectives, count) > LATTICE_SIZE:
-            break
-        chosen = lattice(num_objectives, count)
-    return chosen
-
-
-def _lattice_size(num_objectives: int, divisions: int) -> int:
-    size = 1
-    for index in range(1, num_objectives):
-        size = size * (divisions + index) // index
-    return size
-
-
-class ReturnRange:
-    """Largest discounted return of each objective so far, as scales for rewards.
-
-    Args:
-        slots: environments whose episodes are followed.
-        num_objectives: length of a reward.
-        discount: of the returns.
-    """
-
-    def __init__(self, slots: int, num_objectives: int, discount: float) -> None:
-        self._discount = discount
-        self._returns = np.zeros((slots, num_objectives))
-        self._factors = np.ones(slots)
-        self.largest = np.zeros(num_objectives)
-
-    def restart(self) -> None:
-        """All episodes begin anew."""
-        self._returns[...] = 0.0
-        self._factors[...] = 1.0
-
-    def follow(self, rollout: Rollout) -> None:
-        """Add up the rewards of a rollout."""
-        slots = len(self._factors)
-        for time in range(rollout.rewards.shape[1]):
-            self._returns += self._factors[:, None] * rollout.rewards[:, time].reshape(slots, -1)
-            np.maximum(self.largest, np.abs(self._returns).max(axis=0), out=self.largest)
-            self._factors *= self._discount
-            ended = rollout.ended[:, time].reshape(slots)
-            self._returns[ended] = 0.0
-            self._factors[ended] = 1.0
-
-    @property
-    def scales(self) -> NDArray[np.float64]:
-        """(objective,); 1 for an objective that has paid nothing yet."""
-        return 1.0 / np.where(self.largest > 0.0, self.largest, 1.0)
-
-
-class DiscreteSACAgent:
-    """Steps environments, keeps transitions and improves a population of learners.
-
-    Preferences inside weigh *scaled* rewards; the ones that users hand over or get weigh rewards
-    in the environment's units. For scales a, the preference w of raw rewards is that of scaled
-    ones proportional to w / a.
+class DiscreteSACAgent(ReplayAgent[PopulationSAC]):
+    """A population of discrete soft actor-critics.
 
     Args:
         task: what to learn; its actions are discrete.
@@ -142,229 +40,33 @@ class DiscreteSACAgent:
         seed: root of every random stream.
         num_policies: learners of the population.
         name: of the agent, for streams and messages.
-
-    Raises:
-        UnfitTaskError: if actions are not discrete, or settings do not fit the environment.
-        ValueError: if the budget does not allow a single round.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        config: AgentConfig,
-        *,
-        total_steps: int,
-        seed: int,
-        num_policies: int,
-        name: str,
-    ) -> None:
-        self._task = task
-        self._config = config
-        self._total_steps = total_steps
-        self._seed = seed
-        self._name = name
-        self._steps = self._updates = self._syncs = 0
-        self._collector = Collector(task, num_policies=num_policies, num_envs=config.num_envs)
-        self._shape = self._checked_shape()
-        slots = num_policies * config.num_envs
-        objectives = task.spec.num_objectives
-        self._round_steps = slots * config.collect_steps
-        if total_steps < self._round_steps:
-            raise ValueError(
-                f"{task.spec.id}: a budget of {total_steps} steps is less than one round of "
-                f"{slots} environments ({self._round_steps} steps); raise steps or lower "
-                "agent.num_envs or agent.collect_steps"
-            )
-        self._learner = PopulationSAC(
+    _config: AgentConfig
+
+    def _make_learner(self) -> PopulationSAC:
+        return PopulationSAC(
             self._shape,
-            config,
+            self._config,
             discount=self._discount,
-            rngs=[generator(seed, f"{name}/initialisation", i) for i in range(num_policies)],
-            env_id=task.spec.id,
+            rngs=self._initial_rngs(),
+            env_id=self._task.spec.id,
         )
-        self._replay = Replay(
-            num_policies=num_policies,
-            num_envs=config.num_envs,
-            capacity=config.replay_capacity,
-            num_features=self._collector.observation_size,
-            num_objectives=objectives,
-            env_id=task.spec.id,
-        )
-        self._range = ReturnRange(slots, objectives, self._discount)
-        self._wanted = np.zeros((num_policies, config.num_envs, objectives), np.float32)
-        self._rng = generator(seed, f"{name}/training")
 
     def _checked_shape(self) -> Shape:
-        spec, actions = self._task.spec, self._collector.actions
-        if not actions.discrete:
+        shape, columns = super()._checked_shape(), tuple(self._config.reward_columns)
+        self._check_one_an_objective("reward_columns", columns)
+        env_id = self._task.spec.id
+        if columns and not shape.by_action:
             raise UnfitTaskError(
-                f"{spec.id}: {self._name} chooses among discrete actions; choose another agent, "
-                "such as c_morl"
+                f"{env_id}: agent.reward_columns needs observations with a row for each action"
             )
-        for field in ("reward_scales", "reward_columns"):
-            values = getattr(self._config, field)
-            if values and len(values) != spec.num_objectives:
-                raise UnfitTaskError(
-                    f"{spec.id}: agent.{field} has {len(values)} entries for "
-                    f"{spec.num_objectives} objectives ({', '.join(spec.objective_names)})"
-                )
-        size = self._collector.observation_size
-        features = spec.features_per_action
-        if features is None:
-            if self._config.reward_columns:
-                raise UnfitTaskError(
-                    f"{spec.id}: agent.reward_columns needs observations with a row for each action"
-                )
-            return Shape(actions.size, size, spec.num_objectives, by_action=False)
-        if features * actions.size != size:
+        if max(columns, default=0) >= shape.num_features and shape.by_action:
             raise UnfitTaskError(
-                f"{spec.id}: observations of {size} numbers are no {actions.size} rows of "
-                f"{features} features"
+                f"{env_id}: agent.reward_columns {columns} lie beyond the {shape.num_features} "
+                "features of a row"
             )
-        if max(self._config.reward_columns, default=0) >= features:
-            raise UnfitTaskError(
-                f"{spec.id}: agent.reward_columns {tuple(self._config.reward_columns)} lie beyond "
-                f"the {features} features of a row"
-            )
-        return Shape(actions.size, features, spec.num_objectives, by_action=True)
-
-    @property
-    def _discount(self) -> float:
-        chosen = self._config.training_discount
-        return self._task.spec.discount if chosen is None else chosen
-
-    @property
-    def steps(self) -> int:
-        """True environment steps so far."""
-        return self._steps
-
-    @property
-    def finished(self) -> bool:
-        """Whether another round would exceed the budget."""
-        return self._steps + self._round_steps > self._total_steps
-
-    @property
-    def learner(self) -> PopulationSAC:
-        """Actors and critics."""
-        return self._learner
-
-    @property
-    def replay(self) -> Replay:
-        """The latest transitions."""
-        return self._replay
-
-    @property
-    def reward_scales(self) -> NDArray[np.float64]:
-        """Factors by which rewards are scaled at present, (objective,)."""
-        fixed = self._config.reward_scales
-        return self._range.scales if fixed is None else np.asarray(fixed, np.float64)
-
-    # Training
-
-    def learn(self, steps: int) -> Metrics:
-        """Collect and learn for at least `steps` more steps, to the end of the round."""
-        if self.finished:
-            return self._progress()
-        goal = min(self._steps + steps, self._total_steps)
-        self._synchronise()
-        readings: list[dict[str, float]] = []
-        while self._steps < goal and not self.finished:
-            readings += self._round()
-        return {**_means(readings), **self._progress()}
-
-    def _synchronise(self) -> None:
-        """Begin all episodes anew from seeds that depend on the number of this call alone."""
-        self._syncs += 1
-        self._rng = generator(self._seed, f"{self._name}/training", self._syncs)
-        root = int(self._rng.integers(2**31))
-        slots = self._wanted.shape[0] * self._wanted.shape[1]
-        self._replay.cut()
-        self._range.restart()
-        self._collector.reset(stream(root, f"{self._name}/episodes", slots))
-        self._redraw(np.ones(self._wanted.shape[:2], np.bool_))
-
-    def _redraw(self, ended: NDArray[np.bool_]) -> None:
-        """Preferences for environments (policy, env) whose episode has begun anew."""
-        self._wanted[ended] = self._behaviour_preferences(ended)
-
-    @abstractmethod
-    def _behaviour_preferences(self, ended: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Preferences of scaled rewards to act for, (true, objective) for the true of `ended`."""
-
-    @abstractmethod
-    def _learning_preferences(self, stored: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Preferences to learn for, (policy, batch, objective), given those acted for."""
-
-    def _round(self) -> list[dict[str, float]]:
-        self._collect()
-        if self._steps < min(self._config.warmup_steps, self._total_steps // 2):
-            return []
-        view, scales = self._learner.view(self.reward_scales), self.reward_scales
-        readings = []
-        for _ in range(self._config.updates):
-            transitions = self._replay.sample(self._config.batch, rng=self._rng)
-            readings.append(
-                self._learner.update(
-                    transitions,
-                    self._learning_preferences(transitions.preferences),
-                    view,
-                    reward_scales=scales,
-                    learning_rate=self._learning_rate,
-                )
-            )
-            self._updates += 1
-        return readings
-
-    def _collect(self) -> None:
-        view = self._learner.view(self.reward_scales)
-
-        def act(observations: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float32]]:
-            actions = self._learner.act(observations, self._wanted, view, rng=self._rng)
-            return actions, np.zeros(actions.shape, np.float32)
-
-        rollout = self._collector.collect(act, steps=self._config.collect_steps)
-        self._steps += rollout.num_steps
-        self._learner.see(rollout.observations.reshape(rollout.num_steps, -1))
-        self._range.follow(rollout)
-        self._replay.add(rollout, self._wanted)
-        self._redraw(np.asarray(rollout.ended.any(axis=1)))
-
-    @property
-    def _learning_rate(self) -> float:
-        progress = self._steps / self._total_steps
-        left = 1.0 - progress * (1.0 - self._config.final_learning_rate)
-        return self._config.learning_rate * left
-
-    def _progress(self) -> dict[str, float]:
-        return {
-            "train/updates": float(self._updates),
-            "replay/transitions": float(len(self._replay)),
-        }
-
-    # Solutions
-
-    def solutions(self, preferences: Front | None = None) -> Sequence[Solution]:
-        """A solution for each preference of raw rewards; None stands for a lattice of scaled ones.
-
-        Raises:
-            PreferenceError: for rows that are not on the simplex.
-        """
-        scales = self.reward_scales
-        if preferences is None:
-            weights = self._own_preferences()
-            wanted = rescaled(weights, scales)
-        else:
-            wanted = check_preferences(preferences, num_objectives=self._task.spec.num_objectives)
-            weights = rescaled(wanted, 1.0 / scales)
-        policies = self._policies(weights.astype(np.float32))
-        return [Solution(policy, row) for policy, row in zip(policies, wanted, strict=True)]
-
-    def _own_preferences(self) -> Front:
-        return preference_lattice(self._task.spec.num_objectives, self._config.divisions)
-
-    @abstractmethod
-    def _policies(self, weights: NDArray[np.float32]) -> list[ConditionedPolicy]:
-        """One policy for each preference of scaled rewards."""
+        return shape
 
     def _actor(self, index: int) -> Actor:
         """A frozen copy of one learner's actor."""
@@ -375,34 +77,3 @@ class DiscreteSACAgent:
             view=learner.view(self.reward_scales),
             temperature=float(learner.temperature[index]),
         )
-
-    # State
-
-    def state_dict(self) -> State:
-        """Counters, learner and replay."""
-        return {
-            "counters": {"steps": self._steps, "updates": self._updates, "syncs": self._syncs},
-            "learner": self._learner.state_dict(),
-            "replay": self._replay.state_dict(),
-            "largest_returns": self._range.largest.copy(),
-        }
-
-    def load_state_dict(self, state: State) -> None:
-        """Go on exactly where the saved agent stood."""
-        counters = state["counters"]
-        self._steps = int(counters["steps"])
-        self._updates = int(counters["updates"])
-        self._syncs = int(counters["syncs"])
-        self._learner.load_state_dict(state["learner"])
-        self._replay.load_state_dict(state["replay"])
-        self._range.largest = np.array(state["largest_returns"], np.float64)
-
-
-def _means(readings: list[dict[str, float]]) -> dict[str, float]:
-    """Mean of each reading, under the names of logs."""
-    if not readings:
-        return {}
-    return {
-        f"train/{name}": float(np.mean([reading[name] for reading in readings]))
-        for name in readings[0]
-    }

@@ -11,11 +11,11 @@ import levers
 import numpy as np
 import pytest
 
-from morl.agents.discrete_sac_agent import ReturnRange, UnfitTaskError, preference_lattice
 from morl.agents.gmorl import GMORL, Config
 from morl.agents.multi_policy_sac import Config as MultiConfig
 from morl.agents.multi_policy_sac import MultiPolicySAC
 from morl.agents.preference_scales import rescaled
+from morl.agents.replay_agent import ReturnRange, UnfitTaskError, preference_lattice
 from morl.agents.rollouts import Rollout
 from morl.envs import make_task
 from morl.evaluation import rollout
