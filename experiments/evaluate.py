@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from morl.experiments.measures import Returns
 from morl.experiments.run import CHECKPOINTS, agent_of, final_evaluation, task_of
 from morl.pareto import unique
 from morl.result import Metric, RunResult
-from morl.types import EnvSpec, MorlError, Objective
+from morl.types import EnvSpec, MorlError, Objective, Solution, Task
 
 TOLERANCE = 1e-9
 """Relative difference up to which a recomputed number is the stored one."""
@@ -195,17 +195,8 @@ def play_again(result: RunResult, folder: Path) -> Finding:
     Raises:
         MorlError: there is no checkpoint of the end of the run, or it cannot be loaded.
     """
-    config = RunConfig.from_record(result.config)
-    task = task_of(config)
-    agent = agent_of(config, task)
-    checkpoint = load_checkpoint(folder / CHECKPOINTS, config_hash=None)
-    if checkpoint.step != result.budget.env_steps:
-        raise MorlError(
-            f"{folder}: the newest checkpoint is of step {checkpoint.step:,}, the result of step "
-            f"{result.budget.env_steps:,}: the episodes cannot be played again"
-        )
-    agent.load_state_dict(checkpoint.state["agent"])
-    again = final_evaluation(config, task, agent.solutions())
+    task, solutions = final_solutions(result, folder)
+    again = final_evaluation(RunConfig.from_record(result.config), task, solutions)
     stored = result.arrays.report_discounted
     if np.array_equal(again.report.discounted, stored):
         return Finding("episodes again", True, f"{stored[..., 0].size:,} returns, bit for bit")
@@ -226,6 +217,32 @@ def play_again(result: RunResult, folder: Path) -> Finding:
         False,
         f"{said}; other returns than stored: policy {both[policy]}, {name}",
     )
+
+
+def final_solutions(result: RunResult, folder: Path) -> tuple[Task, Sequence[Solution]]:
+    """The candidates that a result was made from, as its final checkpoint has them.
+
+    Args:
+        result: as it lies in the folder.
+        folder: of the run, with its checkpoint.
+
+    Returns:
+        The task and the solutions; ``result.arrays.chosen`` counts in these.
+
+    Raises:
+        MorlError: there is no checkpoint of the end of the run, or it cannot be loaded.
+    """
+    config = RunConfig.from_record(result.config)
+    task = task_of(config)
+    agent = agent_of(config, task)
+    checkpoint = load_checkpoint(folder / CHECKPOINTS, config_hash=None)
+    if checkpoint.step != result.budget.env_steps:
+        raise MorlError(
+            f"{folder}: the newest checkpoint is of step {checkpoint.step:,}, the result of step "
+            f"{result.budget.env_steps:,}: the episodes cannot be played again"
+        )
+    agent.load_state_dict(checkpoint.state["agent"])
+    return task, agent.solutions()
 
 
 def shifted_returns(stored: Returns, again: Returns) -> tuple[int, int] | None:

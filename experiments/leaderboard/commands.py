@@ -43,6 +43,12 @@ def add_parser(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type
     adding.add_argument(
         "--policies", action="store_true", help="keep the policies, for others to play again"
     )
+    adding.add_argument(
+        "--videos",
+        action="store_true",
+        help="record the best policy of each objective and the knee, of the median run of each "
+        "row (keeps the policies too)",
+    )
     adding.set_defaults(command=_add)
 
     verifying = verbs.add_parser("verify", help="do the records say what their files say?")
@@ -64,7 +70,12 @@ def _add(options: argparse.Namespace) -> int:
     from morl.experiments.leaderboard.intake import add
 
     board = _board(options.board, options.suite)
-    found = add(board, options.runs, entry=options.entry, policies=options.policies)
+    kept = options.policies or options.videos
+    found = add(board, options.runs, entry=options.entry, policies=kept)
+    if options.videos:
+        from morl.experiments.leaderboard.recording import film
+
+        film(board, [*found.added, *found.known])
     counts = {
         "added": len(found.added),
         "there already": len(found.known),
@@ -83,6 +94,7 @@ def _board(folder: Path, suite: str | None) -> Board:
 
 def _verify(options: argparse.Namespace) -> int:
     from morl.experiments.leaderboard.ledger import BOARD_FILE, open_board
+    from morl.experiments.leaderboard.rows import read_rows
     from morl.experiments.leaderboard.verification import verify_board
 
     if not (options.path / BOARD_FILE).is_file():
@@ -92,7 +104,10 @@ def _verify(options: argparse.Namespace) -> int:
     for refusal in ledger.refused:
         print(f"FAIL  {refusal.what}: {refusal.reason}")
     checks = verify_board(board, tier=options.tier, runs=options.run)
-    failed = sum(check.passed is False for check in checks) + len(ledger.refused)
+    altered = read_rows(board).refused_videos
+    for refusal in altered:
+        print(f"FAIL  {refusal.what}: {refusal.reason}")
+    failed = sum(check.passed is False for check in checks) + len(ledger.refused) + len(altered)
     skipped = sum(check.passed is None for check in checks)
     print(f"{len(checks)} runs, {failed} failed, {skipped} skipped, {ledger.torn} torn lines")
     return 1 if failed else 0

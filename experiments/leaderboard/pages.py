@@ -28,6 +28,7 @@ from morl.experiments.leaderboard.standings import (
 )
 from morl.experiments.leaderboard.svg import colour_class, shown, text_of
 from morl.experiments.leaderboard.verification import TIERS
+from morl.experiments.leaderboard.videos import Picture, Role, Video, showcase
 from morl.storage import json_bytes
 
 MOST_POINTS = 6_000
@@ -103,6 +104,7 @@ class Site:
             title = f"{row.entry}, {row.task}, seed {row.seed}"
             page = self._page("../", title, self._run(row))
             yield f"runs/{run_page(row.run_id)}", page.encode()
+            yield from self._pictures(row)
         yield "leaderboard.json", json_bytes(self._summary(), indent=1) + b"\n"
 
     @property
@@ -398,6 +400,7 @@ class Site:
             other = run.entry if name == "entry" else run.task
             metrics = run.metrics
             status = "completed" if run.completed else run.status
+            status += ", with videos" if run.videos else ""
             lines.append(
                 f'<tr><td><a href="{up}runs/{run_page(run.run_id)}">'
                 f"{text_of(run.run_id[:12])}</a></td>"
@@ -479,6 +482,7 @@ class Site:
             parts.append(
                 _card("Which policy for which preference?", self._choice(run, task), "pick")
             )
+            parts.append(_card("Videos", _videos(run, task), "videos"))
             parts.append(_card("Indicators", _indicators(run), "indicators"))
         parts.append(_card("Where it comes from", self._provenance(run), "provenance"))
         return "\n".join(parts)
@@ -551,6 +555,14 @@ class Site:
             "<details><summary>All settings</summary>"
             f"<pre>{text_of(_settings(record['config']))}</pre></details>"
         )
+
+    def _pictures(self, run: Row) -> Iterable[tuple[str, bytes]]:
+        """Files of a run's videos, whose hashes are checked once more."""
+        if run.videos:
+            folder = self.board.run_folder(run.run_id, run.result_sha256)
+            for video in run.videos:
+                yield f"runs/{_picture_file(run, video.moving)}", video.moving.read(folder)
+                yield f"runs/{_picture_file(run, video.still)}", video.still.read(folder)
 
     # For machines
 
@@ -752,6 +764,59 @@ def _published(rows: Sequence[Published]) -> str:
         '<th scope="col" class="number">seeds</th><th scope="col">protocol</th>'
         f'<th scope="col">source</th></tr></thead><tbody>{lines}</tbody></table></div>'
     )
+
+
+def _videos(run: Row, task: Mapping[str, Any]) -> str:
+    """A still of each video; the animation is loaded and plays while its still is opened."""
+    if not run.videos:
+        return ""
+    roles = showcase(run.points)
+    films = "".join(_video(run, video, roles.get(video.policy), task) for video in run.videos)
+    return (
+        '<p class="hint">One episode of the best policy for each objective, and of the knee: the '
+        "policy nearest to the best of everything, each objective scaled to the range of this "
+        "front. Open a picture to play it, close it to stop. Long episodes leave out frames; one "
+        f'episode is not the mean.</p><div class="films">{films}</div>'
+    )
+
+
+def _video(run: Row, video: Video, role: Role | None, task: Mapping[str, Any]) -> str:
+    label = f"Policy {video.policy}"
+    why = _why(role, [name for name, _ in task["objectives"]])
+    moving, still = _picture_file(run, video.moving), _picture_file(run, video.still)
+    size = f'width="{video.width}" height="{video.height}" loading="lazy"'
+    where = text_of(f"{label} in {run.task}")
+    lines = "".join(
+        f'<tr><th scope="row">{text_of(title)}</th>{_number_cell(discounted)}'
+        f"{_number_cell(undiscounted)}</tr>"
+        for title, discounted, undiscounted in zip(
+            titles(task), video.discounted, video.undiscounted, strict=True
+        )
+    )
+    return (
+        f'<figure class="film"><details><summary><img src="{still}" {size} '
+        f'alt="{where}: the end of the episode"><span class="play">'
+        f"{text_of(f'{label}: {why}' if why else label)}</span></summary>"
+        f'<img src="{moving}" {size} alt="{where} plays an episode of {video.steps} steps">'
+        f"</details><figcaption>{_count(video.steps, 'step')}, seed {video.seed}</figcaption>"
+        '<div class="scroll"><table><thead><tr><th scope="col">this episode</th>'
+        '<th scope="col" class="number">discounted</th><th scope="col" class="number">undiscounted'
+        f"</th></tr></thead><tbody>{lines}</tbody></table></div></figure>"
+    )
+
+
+def _why(role: Role | None, names: Sequence[str]) -> str:
+    """Why a policy is shown, in words."""
+    if role is None:
+        return ""
+    best = [names[axis] for axis in role.best_in]
+    parts = [f"best in {', '.join(best)}"] if best else []
+    return "; ".join([*parts, *(["knee"] if role.knee else [])])
+
+
+def _picture_file(run: Row, picture: Picture) -> str:
+    """Name of a picture beside the page of its run."""
+    return f"{run.run_id[:16]}-{picture.name.rpartition('/')[2]}"
 
 
 def _indicators(run: Row) -> str:

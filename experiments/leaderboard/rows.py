@@ -7,19 +7,19 @@ a line that does not hold what it should is refused, and the others are shown.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from morl.experiments.leaderboard import fields
 from morl.experiments.leaderboard.checks import FILES
 from morl.experiments.leaderboard.ledger import Board, LeaderboardError, Ledger, Line, Refusal
 from morl.experiments.leaderboard.tasks import differences
 from morl.experiments.leaderboard.verification import TIERS
+from morl.experiments.leaderboard.videos import VIDEOS, Video, check_videos, videos_of
 from morl.result import RESULT_FILE
 
-LONGEST_NAME = 100
 _COLUMNS = ("steps", "hypervolume", "expected_utility")
 
 Points = Sequence[Sequence[float]]
@@ -44,6 +44,8 @@ class Row:
         record: the whole record.
         tier: highest tier at which it was verified, or None.
         checked_by: what the verifications found, by tier.
+        result_sha256: of its result file.
+        videos: of some of its policies.
     """
 
     run_id: str
@@ -60,6 +62,8 @@ class Row:
     record: Mapping[str, Any]
     tier: str | None = None
     checked_by: Mapping[str, str] | None = None
+    result_sha256: str = ""
+    videos: tuple[Video, ...] = ()
 
     @property
     def completed(self) -> bool:
@@ -75,11 +79,13 @@ class Rows:
         shown: one row a run, by task, entry and seed.
         refused: what is not shown.
         torn: lines that a crash left unfinished.
+        refused_videos: those of `refused` that are about videos; their runs are shown without.
     """
 
     shown: tuple[Row, ...]
     refused: tuple[Refusal, ...]
     torn: int
+    refused_videos: tuple[Refusal, ...] = ()
 
 
 def read_rows(board: Board) -> Rows:
@@ -93,10 +99,15 @@ def read_rows(board: Board) -> Rows:
     for line in ledger.lines:
         if line.content.get("kind") == "run":
             sorter.take(line)
-        elif line.content.get("kind") != "verification":
+        elif line.content.get("kind") not in ("verification", VIDEOS):
             sorter.refuse(line, f"unknown kind {line.content.get('kind')!r}")
+    refused = (*ledger.refused, *sorter.refused)
+    sorter.refused.clear()
+    for line in _latest_videos(ledger):
+        sorter.take_videos(line)
+    videos = tuple(sorter.refused)
     shown = sorted(sorter.rows.values(), key=lambda row: (row.task, row.entry, row.seed))
-    return Rows(tuple(shown), (*ledger.refused, *sorter.refused), ledger.torn)
+    return Rows(tuple(shown), (*refused, *videos), ledger.torn, videos)
 
 
 _Checks = dict[tuple[str, str], dict[str, tuple[bool, str]]]
@@ -113,6 +124,16 @@ def _verifications(ledger: Ledger) -> _Checks:
         passed = content.get("passed") is True
         found.setdefault(key, {})[str(content["tier"])] = (passed, str(content.get("message", "")))
     return found
+
+
+def _latest_videos(ledger: Ledger) -> list[Line]:
+    """The lines of videos, of each run the last."""
+    found: dict[tuple[str, str], Line] = {}
+    for line in ledger.lines:
+        if line.content.get("kind") == VIDEOS:
+            key = (str(line.content.get("run_id")), str(line.content.get("result_sha256")))
+            found[key] = line
+    return list(found.values())
 
 
 class _Sorter:
@@ -132,7 +153,7 @@ class _Sorter:
     def take(self, line: Line) -> None:
         try:
             row = _row(line.content, self._board, self._checks)
-            self._claim(row, _text(line.content, "variant"))
+            self._claim(row, fields.text(line.content, "variant"))
         except LeaderboardError as error:
             self.refuse(line, str(error))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -140,6 +161,21 @@ class _Sorter:
             self.refuse(line, f"not a whole record: {detail}")
         else:
             self.rows[row.run_id] = row
+
+    def take_videos(self, line: Line) -> None:
+        """Give a run its videos; videos that are not what they were are refused, the run is not."""
+        row = self.rows.get(str(line.content.get("run_id")))
+        if row is None or row.result_sha256 != line.content.get("result_sha256"):
+            return  # why there is no such run was said already
+        try:
+            videos = videos_of(line.content, points=row.points)
+            check_videos(self._board.run_folder(row.run_id, row.result_sha256), videos)
+        except LeaderboardError as error:
+            self.refuse(line, f"videos: {error}")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self.refuse(line, f"videos: not a whole record: {error!r}")
+        else:
+            self.rows[row.run_id] = replace(row, videos=videos)
 
     def _claim(self, row: Row, variant: str) -> None:
         there = self.rows.get(row.run_id)
@@ -162,45 +198,46 @@ def _name(line: Line) -> str:
 
 def _row(content: Mapping[str, Any], board: Board, checks: _Checks) -> Row:
     record, front = content["record"], content["front"]
-    task, entry = _text(content, "task"), _text(content, "entry")
+    task, entry = fields.text(content, "task"), fields.text(content, "entry")
     if task not in board.tasks:
         raise LeaderboardError(f"{task!r} is no task of this board")
     differing = differences(record, board.tasks[task])
     if differing:
         raise LeaderboardError(f"another protocol than that of {task}: {'; '.join(differing)}")
-    run_id = _text(content, "run_id")
-    sha256 = _text(content["files"][RESULT_FILE], "sha256")
+    run_id = fields.text(content, "run_id")
+    sha256 = fields.text(content["files"][RESULT_FILE], "sha256")
     _check_files(board.run_folder(run_id, sha256), content["files"])
     found = checks.get((run_id, sha256), {})
     for tier, (passed, message) in found.items():
         if not passed:
             raise LeaderboardError(f"verification failed ({tier}): {message}")
     count = len(board.tasks[task]["objectives"])
-    points = _points(front["points"], count)
-    curve = {name: _numbers(record["curve"].get(name, [])) for name in _COLUMNS}
+    points = fields.points(front["points"], count)
+    curve = {name: fields.numbers(record["curve"].get(name, [])) for name in _COLUMNS}
     if len({len(column) for column in curve.values()}) > 1:
         raise LeaderboardError("columns of the learning curve of different lengths")
-    clock = None if content["clock"] is None else _numbers(content["clock"])
+    clock = None if content["clock"] is None else fields.numbers(content["clock"])
     _check_shapes(front, points, curve, clock)
     _check_scalars(record, board.tasks[task])
     return Row(
         run_id=run_id,
         task=task,
         entry=entry,
-        seed=_whole(record["seed"]),
-        status=_text(record, "status", longest=2000),
+        seed=fields.whole(record["seed"]),
+        status=fields.text(record, "status", longest=2000),
         metrics={
-            str(name): (_number(metric["value"]), _optional(metric["standard_error"]))
+            str(name): (fields.number(metric["value"]), fields.optional(metric["standard_error"]))
             for name, metric in record["metrics"].items()
         },
         curve=curve,
         clock=clock,
         points=points,
-        errors=_points(front["errors"], count),
-        undiscounted=_points(front["undiscounted"], count),
+        errors=fields.points(front["errors"], count),
+        undiscounted=fields.points(front["undiscounted"], count),
         record=record,
         tier=next((tier for tier in reversed(TIERS) if tier in found), None),
         checked_by={tier: message for tier, (_, message) in found.items()},
+        result_sha256=sha256,
     )
 
 
@@ -231,9 +268,9 @@ def _check_shapes(
 def _check_scalars(record: Mapping[str, Any], task: Mapping[str, Any]) -> None:
     """What pages show of a record beside what becomes a field of the row."""
     for name in ("env_steps", "eval_env_steps"):
-        _whole(record["budget"][name])
+        fields.whole(record["budget"][name])
     for name in ("wall_s", "cpu_s"):
-        _number(record["budget"][name])
+        fields.number(record["budget"][name])
     for group in ("algo", "env", "protocol", "provenance", "config"):
         if not isinstance(record[group], dict):
             raise LeaderboardError(f"record.{group} is not an object")
@@ -241,41 +278,3 @@ def _check_scalars(record: Mapping[str, Any], task: Mapping[str, Any]) -> None:
     for name in needed:
         if record["status"] == "completed" and name not in record["metrics"]:
             raise LeaderboardError(f"a completed run without {name}")
-
-
-def _text(content: Mapping[str, Any], name: str, *, longest: int = LONGEST_NAME) -> str:
-    value = content[name]
-    if not isinstance(value, str) or not value or len(value) > longest:
-        raise LeaderboardError(f"{name} is not a text of 1 to {longest} characters")
-    return value
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise LeaderboardError(f"{value!r} is not a finite number")
-    return float(value)
-
-
-def _optional(value: object) -> float | None:
-    return None if value is None else _number(value)
-
-
-def _whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise LeaderboardError(f"{value!r} is not a whole number from 0")
-    return value
-
-
-def _numbers(values: object) -> list[float]:
-    if not isinstance(values, list):
-        raise LeaderboardError(f"{values!r:.60} is not a list of numbers")
-    return [_number(value) for value in values]
-
-
-def _points(table: object, count: int) -> list[list[float]]:
-    if not isinstance(table, list):
-        raise LeaderboardError("the front is not a list of points")
-    points = [_numbers(point) for point in table]
-    if any(len(point) != count for point in points):
-        raise LeaderboardError(f"a point of the front has not {count} coordinates")
-    return points
