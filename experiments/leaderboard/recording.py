@@ -25,11 +25,12 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 from numpy.typing import NDArray
 from PIL import Image
 
 from morl import storage
-from morl.envs import SerialEnv
+from morl.envs import EnvArgumentError, SerialEnv
 from morl.evaluation import Episodes, evaluation_seeds, rollout
 from morl.experiments.evaluate import final_solutions
 from morl.experiments.fingerprint import code_version
@@ -54,6 +55,7 @@ _LAST_MS = 1500
 _QUALITIES = (70, 45, 20)  # of WebP, tried until the animation is small enough
 _OF_BATCHES = frozenset({"copy", "num_threads"})  # arguments that only batches have
 _FRAME_NDIM, _COLOURS = 3, 3
+_MODE = "rgb_array"
 
 Frame = Image.Image
 Environment = gymnasium.Env[Any, Any]
@@ -110,12 +112,13 @@ def film(board: Board, run_ids: Iterable[str], *, say: Say = print) -> list[str]
             try:
                 count = _film_run(board, chosen)
             except MorlError as error:
-                say(f"no videos: {task}: {error}")
-                if isinstance(error, NotRecordedError):
+                say(f"no videos: {task}: {str(error).removeprefix(f'{task}: ')}")
+                if isinstance(error, NotRecordedError | EnvArgumentError):
                     blind.add(task)
             else:
                 filmed.append(chosen.run_id)
-                say(f"{count} videos: {task}, {entry}, seed {chosen.seed}")
+                noun = "video" if count == 1 else "videos"
+                say(f"{count} {noun}: {task}, {entry}, seed {chosen.seed}")
     return filmed
 
 
@@ -195,8 +198,7 @@ def record_episode(task: Task, solution: Solution) -> Recording:
         NotRecordedError: the environment draws nothing, or cannot here.
     """
     name = task.spec.id
-    if name not in gymnasium.registry:
-        raise NotRecordedError(f"{name} draws no pictures: it comes as a batch only")
+    _require_drawing(name)
     cameras: list[_Camera] = []
     drawn = replace(task, factory=partial(_drawing_batch, task, cameras))
     (seed,) = evaluation_seeds(task.spec, "report", 1)
@@ -210,6 +212,18 @@ def record_episode(task: Task, solution: Solution) -> Recording:
     if failure:
         raise NotRecordedError(failure)
     return Recording(episodes, seed, tuple(cameras[0].frames))
+
+
+def _require_drawing(name: str) -> None:
+    registered = gymnasium.registry.get(name)
+    if registered is None or registered.entry_point is None:
+        raise NotRecordedError(f"{name} draws no pictures: it comes as a batch only")
+    creator = registered.entry_point
+    if isinstance(creator, str):
+        creator = load_env_creator(creator)
+    modes = getattr(creator, "metadata", {}).get("render_modes")
+    if modes is not None and _MODE not in modes:
+        raise NotRecordedError(f"{name} draws no pictures: it has no render mode {_MODE}")
 
 
 def _told(name: str, error: Exception) -> str:
@@ -228,7 +242,7 @@ def _drawing_batch(task: Task, cameras: list[_Camera], num_envs: int) -> SerialE
             registered,
             max_episode_steps=-1,  # the batch counts steps
             disable_env_checker=True,  # it knows scalar rewards only
-            render_mode="rgb_array",
+            render_mode=_MODE,
             **settings,
         )
         cameras.append(_Camera(made, name, horizon))

@@ -128,8 +128,7 @@ def showcase(points: Sequence[Sequence[float]]) -> dict[int, Role]:
     scaled = (front - front.min(axis=0)) / np.where(extent > 0.0, extent, 1.0)
     sums = scaled.sum(axis=1)
     best = [
-        max(range(len(front)), key=lambda index: (column[index], sums[index]))
-        for column in scaled.T
+        max(range(len(front)), key=lambda index: (column[index], sums[index])) for column in front.T
     ]
     shortfall = np.where(extent > 0.0, 1.0 - scaled, 0.0)
     knee = int(np.argmin((shortfall**2).sum(axis=1)))
