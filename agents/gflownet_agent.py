@@ -352,37 +352,63 @@ class ObjectSampler(ABC):
         return ParetoArchive[States](objectives, capacity=capacity)
 
     def _make_network(self) -> PolicyNetwork:
-        core, config = self._core, self._settings
-        outputs = core.num_actions + self._with_flows
-        rng = generator(self._seed, f"{self.name}/policy")
-        kind = config.network
-        if kind == "auto":
-            kind = "perceptron" if core.vocabulary is None else "transformer"
-        if kind == "perceptron":
-            return PerceptronPolicy(
-                encode=core.encode,
-                encoding_width=core.encoding_width,
-                code_width=self._code_width,
-                num_outputs=outputs,
-                hidden=tuple(config.hidden),
-                rng=rng,
-            )
-        if core.vocabulary is None:
-            raise MorlError(
-                f"{core.name}: its objects are no strings, so there is nothing for a transformer "
-                "to read; set agent.network=perceptron"
-            )
-        return TransformerPolicy(
-            vocabulary=core.vocabulary,
-            horizon=core.horizon,
+        return policy_network(
+            self._core,
+            self._settings,
             code_width=self._code_width,
-            num_outputs=outputs,
-            width=config.width,
-            layers=config.layers,
-            heads=config.heads,
+            num_outputs=self._core.num_actions + self._with_flows,
+            rng=generator(self._seed, f"{self.name}/policy"),
+        )
+
+
+def policy_network(
+    core: CompositionalCore,
+    config: SamplerConfig,
+    *,
+    code_width: int,
+    num_outputs: int,
+    rng: np.random.Generator,
+) -> PolicyNetwork:
+    """The network that a configuration asks for.
+
+    Args:
+        core: of the objects.
+        config: settings.
+        code_width: features of an encoded condition.
+        num_outputs: one an action, and one more where flows through states are needed.
+        rng: for initial weights.
+
+    Raises:
+        MorlError: a transformer is asked for where states are no strings.
+    """
+    kind = config.network
+    if kind == "auto":
+        kind = "perceptron" if core.vocabulary is None else "transformer"
+    if kind == "perceptron":
+        return PerceptronPolicy(
+            encode=core.encode,
+            encoding_width=core.encoding_width,
+            code_width=code_width,
+            num_outputs=num_outputs,
             hidden=tuple(config.hidden),
             rng=rng,
         )
+    if core.vocabulary is None:
+        raise MorlError(
+            f"{core.name}: its objects are no strings, so there is nothing for a transformer "
+            "to read; set agent.network=perceptron"
+        )
+    return TransformerPolicy(
+        vocabulary=core.vocabulary,
+        horizon=core.horizon,
+        code_width=code_width,
+        num_outputs=num_outputs,
+        width=config.width,
+        layers=config.layers,
+        heads=config.heads,
+        hidden=tuple(config.hidden),
+        rng=rng,
+    )
 
 
 def own_preferences(num_objectives: int) -> Front:

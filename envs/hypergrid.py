@@ -242,6 +242,8 @@ class HypergridCore(CompositionalCore):
         name: id of the environment, for messages.
     """
 
+    ordinal = True
+
     def __init__(self, grid: Grid, *, name: str = ID) -> None:
         super().__init__(
             name=name,

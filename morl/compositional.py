@@ -74,9 +74,12 @@ class CompositionalCore(ABC):
         encoding_width: features of `encode`.
         vocabulary: number of letters where states are strings: a row is the letters from the
             left, then -1, and an action below `vocabulary` appends that letter. None elsewhere.
+        ordinal: whether a state is a row of quantities, so that near numbers are near states.
         utopia: no object is better in any objective.
         nadir: no object is worse.
     """
+
+    ordinal: bool = False
 
     def __init__(
         self,
