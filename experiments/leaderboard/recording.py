@@ -218,9 +218,8 @@ def _require_drawing(name: str) -> None:
     registered = gymnasium.registry.get(name)
     if registered is None or registered.entry_point is None:
         raise NotRecordedError(f"{name} draws no pictures: it comes as a batch only")
-    creator = registered.entry_point
-    if isinstance(creator, str):
-        creator = load_env_creator(creator)
+    entry = registered.entry_point
+    creator = load_env_creator(entry) if isinstance(entry, str) else entry
     modes = getattr(creator, "metadata", {}).get("render_modes")
     if modes is not None and _MODE not in modes:
         raise NotRecordedError(f"{name} draws no pictures: it has no render mode {_MODE}")
