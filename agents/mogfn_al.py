@@ -55,7 +55,8 @@ class Config(SearchConfig):
             most, and the archive.
         exponent: of the acquisition, relative to the best that is known when training begins.
         reward_floor: least such ratio.
-        candidates: objects that the trained sampler draws, among which the batch is chosen.
+        candidates: objects that the trained sampler draws; the batch is chosen among them and the
+            elite.
         network: "perceptron", "transformer", or "auto": the transformer where states are strings.
         hidden: units of the perceptron's hidden layers, also behind the transformer.
         width: features of the transformer.
@@ -280,14 +281,18 @@ class MOGFNAL(ObjectSearch):
         self._train(outlook, rng)
         codes = np.zeros((config.candidates, 0), np.float32)
         found = self._learner.sampler.sample(codes, rng=rng).objects
-        pool = self._unknown(found)
-        self._readings["train/new_candidates"] = len(pool) / config.candidates
-        worth = outlook.look(pool) if len(pool) else np.empty(0)
-        # Objects that add nothing alone add nothing together: the better half is enough.
+        self._readings["train/new_candidates"] = len(self._unknown(found)) / config.candidates
+        pool = self._unknown(np.concatenate([found, outlook.elite()]))
+        if not len(pool):
+            return self._new(pool, rng)
+        worth = outlook.look(pool)
+        # Objects that add nothing alone add nothing together: the best of them are enough.
         likely = pool[np.argsort(-worth, kind="stable")[: 4 * config.batch]]
-        chosen = likely[surrogate.choose(likely, config.batch)] if len(likely) else likely
-        if len(worth):
-            self._readings["train/log_improvement"] = float(worth.max())
+        chosen = likely[surrogate.choose(likely, config.batch)]
+        drawn_now = set(self._core.keys(found))
+        own = [key in drawn_now for key in self._core.keys(chosen)]
+        self._readings["train/log_improvement"] = float(worth.max())
+        self._readings["train/own_share"] = float(np.mean(own))
         return self._new(chosen, rng)
 
     def _train(self, outlook: _Outlook, rng: np.random.Generator) -> None:
