@@ -4,9 +4,7 @@ import hashlib
 import io
 import json
 import multiprocessing
-import os
 import shutil
-import signal
 import stat
 import tarfile
 import time
@@ -625,8 +623,7 @@ def test_writers_that_are_killed_lose_nothing_that_was_acknowledged(tmp_path: Pa
     for writer in writers:
         writer.start()
     time.sleep(0.05)
-    assert writers[0].pid is not None
-    os.kill(writers[0].pid, signal.SIGKILL)
+    writers[0].kill()  # on a busy machine it may have ended by itself
     for writer in writers:
         writer.join()
     with board.ledger_file.open("ab") as ledger:  # what a power failure would leave
