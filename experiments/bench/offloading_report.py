@@ -61,6 +61,7 @@ PAPER: Mapping[str, float] = {
 LABELS: Mapping[str, str] = {
     "gmorl": "GMORL",
     "gmorl-paper": "GMORL, the paper's setting",
+    "gmorl-observation": "GMORL, paper's observation",
     "multi-policy": "one discrete SAC a preference",
 }
 """Of schemes that come as runs."""
