@@ -242,6 +242,8 @@ class FragmentsCore(CompositionalCore):
         fragments: instead of those that the settings name.
     """
 
+    notation = "smiles"
+
     def __init__(
         self, task: Assembly, *, name: str = ID, fragments: Sequence[Fragment] | None = None
     ) -> None:

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from morl.experiments import figures, measures
 from morl.experiments.comparison import Comparison, Entry, Interval, Loaded, compare, find_results
 from morl.experiments.config import RunSettings, command_of, flat
+from morl.experiments.object_pages import objects_section
 from morl.experiments.page import figure, page, text
 from morl.result import RunResult
 from morl.storage import atomic_write, make_folder
@@ -179,6 +180,7 @@ def _section(number: int, comparison: Comparison, drawn: dict[str, Any]) -> str:
             "</div>",
             '<p class="hint">Lines are few selection episodes, diamonds the final report '
             "episodes; steps are true environment steps.</p>",
+            objects_section(comparison),
         ]
     parts += ["<h3>Runs</h3>", *(_run_details(*each) for each in _all_runs(comparison))]
     return "\n".join([*(part for part in parts if part), "</section>"])

@@ -42,6 +42,7 @@ from morl.experiments.fingerprint import (
     peak_rss_mb,
 )
 from morl.experiments.interrupts import Interrupts, RunInterrupted
+from morl.experiments.objects import Objects, built
 from morl.experiments.progress import Progress
 from morl.pareto import unique
 from morl.preferences import SOBOL_COUNT, SOBOL_SHA256
@@ -336,7 +337,10 @@ class _Session:
             self._step = agent.steps
             solutions = agent.solutions()
             found = final_evaluation(self._config, self._task, solutions)
+            objects = self._objects([solutions[index] for index in found.chosen])
         with self._interrupts.deferred():
+            if objects is not None:
+                objects.save(self._folder)
             return self._finish(found, solutions)
 
     def recall(self) -> None:
@@ -512,6 +516,12 @@ class _Session:
         self._account.wall_s += now[0] - self._clock[0]
         self._account.cpu_s += now[1] - self._clock[1]
         self._clock = now
+
+    def _objects(self, front: Sequence[Solution]) -> Objects | None:
+        """What a front builds, where training had objects evaluated."""
+        if not self._account.objective_evaluations:
+            return None
+        return built(self._task, front, seed=self._config.seed)
 
     def _finish(self, found: Evaluation, solutions: Sequence[Solution]) -> RunResult:
         self._account.eval_env_steps += found.env_steps

@@ -75,11 +75,14 @@ class CompositionalCore(ABC):
         vocabulary: number of letters where states are strings: a row is the letters from the
             left, then -1, and an action below `vocabulary` appends that letter. None elsewhere.
         ordinal: whether a state is a row of quantities, so that near numbers are near states.
+        notation: how `describe` writes objects: "text", or "smiles" where they are molecules,
+            which reports then draw.
         utopia: no object is better in any objective.
         nadir: no object is worse.
     """
 
     ordinal: bool = False
+    notation: str = "text"
 
     def __init__(
         self,
