@@ -194,6 +194,36 @@ refused with `illegal='error'`. Fronts come from induction over the length of th
 """,
     ),
     Family(
+        page="ehrlich",
+        title="Ehrlich functions",
+        ids=("ehrlich-v0",),
+        ends="With the last letter.",
+        notes="""\
+An episode writes a string, as design of proteins does: some pairs of neighbours are banned, and
+only motifs with gaps count, all of them at once. An Ehrlich function (Stanton et al. 2024,
+[arXiv:2407.00236](https://arxiv.org/abs/2407.00236)) is the product over its motifs of the share
+of the motif that stands somewhere in the string, rounded down to steps of 1 / `quantization`. Each
+objective is a function with motifs of its own. `kwargs` choose the task:
+
+| argument | values |
+| --- | --- |
+| `num_objectives` | 1 to 6 functions, 2 |
+| `num_letters` | of the alphabet, 3 to 20 |
+| `length` | of the strings, 32 |
+| `num_motifs`, `motif_length` | of a function, 2 of 4 letters |
+| `quantization` | a divisor of `motif_length`, by default itself; smaller is harder |
+| `banned` | letters that must not follow a letter, a fifth of all; repeating one is allowed |
+| `instance` | seed of motifs, gaps and banned pairs, 0 |
+| `illegal` | `remap`: a banned letter becomes the next one that is not; `error`: refused |
+
+Some string is worth 1 in any one objective: `core.optimum(objective)` writes it. Whether one string
+can be perfect in all is not known, except for tasks of at most 262,144 strings, which are listed.
+The anchor is the hypervolume of one perfect string for each objective. The definition is the
+authors'; instances are drawn from our own random numbers, so values cannot be compared with those
+of their package, where banned pairs earn minus infinity (here they cannot be written).
+""",
+    ),
+    Family(
         page="dna-aptamers",
         title="DNA aptamers",
         ids=("dna-aptamers-v0",),
