@@ -118,7 +118,7 @@ def _grid_trial(name: str, objectives: Sequence[str], variant: str) -> Trial:
             agent: (f"experiment=hypergrid-{agent}", *words)
             for agent in ("op_gfn", "mogfn_pc", "goal_conditioned_gflownet")
         },
-        (12_800, 51_200),
+        (12_800, 51_200, 128_000),
     )
 
 
