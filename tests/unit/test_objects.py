@@ -147,6 +147,33 @@ def test_samplers_are_asked_for_several_objects_each(tmp_path: Path) -> None:
     assert "<code>(" in section_of(tmp_path)
 
 
+class Stop(BaseException):
+    """Ends a run as a kill does."""
+
+
+def test_a_resumed_run_writes_the_objects_of_one_that_was_not_stopped(tmp_path: Path) -> None:
+    def sampling(out: Path) -> RunConfig:
+        agent = morl.agents.mogfn_pc.Config(batch=16, hidden=(8,), answer="samplers")
+        kwargs = {"height": 8}
+        changes: dict[str, Any] = {"agent": "mogfn_pc", "agent_config": agent, "steps": 1200}
+        return settings(out, "hypergrid-v0", kwargs, **changes, sync_every=100, eval_every=300)
+
+    def stop(steps: int, _: Any) -> None:
+        if steps > 300:
+            raise Stop
+
+    whole, parts = sampling(tmp_path / "whole"), sampling(tmp_path / "parts")
+    run(whole, say=lambda _: None)
+    with pytest.raises(Stop):
+        run(parts, say=lambda _: None, watch=stop)
+    assert not (run_folder(parts) / OBJECTS_FILE).exists()
+    said: list[str] = []
+    run(parts, say=said.append)
+    assert "goes on from step" in said[0]
+    first, second = (run_folder(config) / OBJECTS_FILE for config in (whole, parts))
+    assert first.read_bytes() == second.read_bytes()
+
+
 class First:
     """Always the first action."""
 
