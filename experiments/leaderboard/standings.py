@@ -5,7 +5,8 @@ Rules that do not depend on who takes part:
 - A run that failed counts with a hypervolume of 0; its row shows how many there were.
 - Ten seeds make a rank, five a provisional one, fewer none.
 - Two rows differ if the rank test says so at 5 %, after Holm's correction for all pairs of the
-  table. A rank is one more than the number of rows that are significantly better.
+  table. A rank is one more than the number of rows that are significantly better; a provisional
+  row costs only provisional ones a place.
 - Tasks are averaged as scores: normalised hypervolume, in units of the known front's, or of the
   whole box where no front is known. Both are fixed with the task.
 """
@@ -310,12 +311,18 @@ def _ranks_and_groups(
     ranks = {
         entry: 1
         + sum(
-            len(values[better]) >= RANKED_FROM and p_values[(better, entry)] <= LEVEL
+            _may_push(len(values[better]), len(values[entry]))
+            and p_values[(better, entry)] <= LEVEL
             for better in ordered[:place]
         )
         for place, entry in enumerate(ordered)
     }
     return ranks, *lettered(groups_of(ordered, p_values))
+
+
+def _may_push(better: int, worse: int) -> bool:
+    """Whether a row of so many seeds may cost another a place: provisional ones only their like."""
+    return better >= RANKED_FROM or worse < RANKED_FROM
 
 
 def lettered(

@@ -58,6 +58,17 @@ def test_ten_seeds_make_a_rank_five_a_provisional_one_fewer_none(board: boards.B
     ]
 
 
+def test_provisional_rows_cost_each_other_places(board: boards.Board) -> None:
+    found = table(
+        board,
+        *boards.rows([5.0 + 0.1 * seed for seed in range(5)], entry="better"),
+        *boards.rows([1.0 + 0.1 * seed for seed in range(5)], entry="worse"),
+    )
+    assert [(each.name, each.standing, each.rank) for each in found.entries] == [
+        ("better", "provisional", 1), ("worse", "provisional", 2),
+    ]  # fmt: skip
+
+
 def test_a_rank_counts_the_rows_that_are_significantly_better(board: boards.Board) -> None:
     found = table(
         board,
