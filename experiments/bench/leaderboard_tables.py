@@ -30,6 +30,9 @@ PICTURE = ROOT / "docs" / "images" / "leaderboard.png"
 MAIN = "discrete"
 """The suite of the README and of the picture."""
 
+FRONTS = ("exact", "best-known", "declared front")
+"""Anchors that are known fronts; the others are policies."""
+
 BEGIN, END = "<!-- tables: written by leaderboard_tables -->", "<!-- end of tables -->"
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#767676")
@@ -115,7 +118,7 @@ def summary_table(board: Board) -> str:
     lines = []
     for name, task in board["tasks"].items():
         cells = {entry["entry"]: entry for entry in task["entries"]}
-        anchors = [value for anchor, value in task["anchors"].items() if "front" in anchor]
+        anchors = [task["anchors"][name] for name in FRONTS if name in task["anchors"]]
         lines.append(
             [
                 f"`{name}`",

@@ -45,7 +45,7 @@ def board() -> dict[str, Any]:
                     entry("poor", 50.0, rank=None, standing="unranked", seeds=3),
                     entry("good", 100.0, rank=1),
                 ],
-                "anchors": {"do-nothing": 10.0, "exact front": 200.0},
+                "anchors": {"do-nothing": 10.0, "exact": 200.0},
                 "groups": {"a": ["good"], "b": ["good", "poor"]},
             },
             "there-v0": {
@@ -63,7 +63,7 @@ def test_a_task_has_its_rows_best_first_and_then_its_anchors():
     assert lines == [
         "| 1 | `good` | 100 (99 to 101) | 0.5 (0.1 to 0.9) | 0 | 10 | ab |",
         "| - | `poor` | 50 (49 to 51) | 0.25 (0.1 to 0.9) | 0 | 3 | b |",
-        "|  | *exact front* | 200 |  |  |  |  |",
+        "|  | *exact* | 200 |  |  |  |  |",
         "|  | *do-nothing* | 10 |  |  |  |  |",
     ]
 
