@@ -125,6 +125,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
 
+def section_replaced(page: str, content: str, *, begin: str, end: str) -> str | None:
+    """A page with other content between two marks, or None where it lacks one of them."""
+    before, first, rest = page.partition(begin)
+    _, last, after = rest.partition(end)
+    if not first or not last:
+        return None
+    return f"{before}{first}\n\n{content}\n\n{last}{after}"
+
+
 def title(file: FrontFile) -> str:
     """Heading of a front: the id and its arguments."""
     return ", ".join([file.env, *(f"{name} {value}" for name, value in file.kwargs.items())])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from morl.experiments.bench.measurement import RESULTS, single_thread, table, write_report
-from morl.experiments.compose import compose_and_run
+from morl.experiments.compose import compose_only
 from morl.experiments.config import RunConfig
 from morl.experiments.run import run
 
@@ -66,14 +66,8 @@ def trained(comparison: Comparison, agent: str, *, seed: int, runs: Path) -> dic
         f"steps={comparison.steps}", f"seed={seed}", f"eval_every={comparison.steps}",
         "selection_episodes=2", "report_episodes=2", "curve_episodes=1", f"out={runs}",
     ]  # fmt: skip
-    records: list[dict[str, Any]] = []
-
-    def keep(record: dict[str, Any]) -> int:
-        records.append(record)
-        return 0
-
-    compose_and_run([*comparison.overrides()[agent], *words], keep)
-    result = run(RunConfig.from_record(records[0]), say=lambda _: None)
+    config = RunConfig.from_record(compose_only([*comparison.overrides()[agent], *words]))
+    result = run(config, say=lambda _: None)
     return {
         "env": comparison.env,
         "agent": agent,

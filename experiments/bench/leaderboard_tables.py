@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from morl import storage
 from morl.experiments.bench.measurement import RESULTS
 from morl.experiments.datasheets import save_small
-from morl.experiments.front_pages import table
+from morl.experiments.figures import COLOURS
+from morl.experiments.front_pages import section_replaced, table
 from morl.types import MorlError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,8 +35,6 @@ FRONTS = ("exact", "best-known", "declared front")
 """Anchors that are known fronts; the others are policies."""
 
 BEGIN, END = "<!-- tables: written by leaderboard_tables -->", "<!-- end of tables -->"
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#767676")
 
 Board = Mapping[str, Any]
 """The content of a ``leaderboard.json``."""
@@ -239,11 +238,10 @@ def replaced(text: str, content: str, *, where: Path) -> str:
     Raises:
         BoardTablesError: it has no marks.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
+    found = section_replaced(text, content, begin=BEGIN, end=END)
+    if found is None:
         raise BoardTablesError(f"{where} lacks the marks {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{content}\n\n{END}{after}"
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -35,7 +35,7 @@ from morl.experiments.bench.offloading import (
     load_totals,
 )
 from morl.experiments.datasheets import save_small
-from morl.experiments.front_pages import table
+from morl.experiments.front_pages import section_replaced, table
 from morl.types import MorlError
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "offloading.md"
@@ -321,11 +321,10 @@ def with_results(page: str, results: str) -> str:
     Raises:
         OffloadingBenchError: if the page has no marks.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
+    found = section_replaced(page, results, begin=BEGIN, end=END)
+    if found is None:
         raise OffloadingBenchError(f"the page lacks the marks {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{results}\n\n{END}{after}"
+    return found
 
 
 # ---------------------------------------------------------------------------------------------
