@@ -21,6 +21,7 @@ import numpy as np
 
 from morl import storage
 from morl.agents.gflownet_agent import ObjectSampler
+from morl.agents.uniform_sampling import UniformSampling
 from morl.archive import ParetoArchive
 from morl.compositional import (
     CompositionalCore,
@@ -35,6 +36,7 @@ from morl.compositional import (
 )
 from morl.diversity import (
     condition_correlation,
+    diverse_top_k_reward,
     mean_pairwise_distance,
     pc_entropy,
     top_k_diversity,
@@ -62,6 +64,9 @@ TESTED = 15
 
 TRIES = 128
 """Samples for each of them."""
+
+BEST = 10
+"""How many of the samples for a preference are looked at."""
 
 
 class Search(Protocol):
@@ -99,11 +104,16 @@ class Trial:
         name: for the tables.
         agents: the words of the command line that describe each.
         counts: objective evaluations at which archives are looked at, ascending.
+        apart: distance from which two objects count as different, or None.
+        pools: numbers of even choices whose best are looked at as well, beside `TRIES`: how
+            variety falls as rewards rise where nothing is learned.
     """
 
     name: str
     agents: Mapping[str, tuple[str, ...]]
     counts: tuple[int, ...]
+    apart: float | None = None
+    pools: tuple[int, ...] = ()
 
 
 def _grid(objectives: Sequence[str], variant: str) -> tuple[str, ...]:
@@ -164,8 +174,11 @@ FAMILIES: Mapping[str, tuple[Trial, ...]] = {
                     "agent.learning_rate=5e-4", "agent.max_gradient_norm=10",
                 ),
                 "uniform_sampling": (*FRAGMENTS, "agent=uniform_sampling", "agent.batch=64"),
+                "nsga2": (*FRAGMENTS, "agent=nsga2"),
             },
-            (6_400, 12_800, 19_200),
+            (12_800, 25_600, 51_200, 102_400),
+            apart=0.3,  # as the authors' `compute_diverse_top_k`: similarity below 0.7
+            pools=(512, 2_048, 8_192, 32_768),
         ),
     ),
 }  # fmt: skip
@@ -214,7 +227,8 @@ def train(trial: Trial, name: str, *, seed: int, say: Callable[[str], None]) -> 
         }
         account.rows.append(row)
         say(str(row))
-    account.rows[-1].update(sampler_readings(agent, task.spec, seed=seed))
+    if isinstance(agent, ObjectSampler | UniformSampling):
+        account.rows[-1].update(sampler_readings(agent, task.spec, seed=seed, trial=trial))
     say(str(account.rows[-1]))
     return account.rows
 
@@ -244,8 +258,10 @@ def front_readings(points: Front, spec: EnvSpec) -> Row:
     return readings
 
 
-def sampler_readings(agent: Search, spec: EnvSpec, *, seed: int) -> Row:
-    """What a fixed number of fresh objects says of the sampler; nothing for those without one."""
+def sampler_readings(
+    agent: ObjectSampler | UniformSampling, spec: EnvSpec, *, seed: int, trial: Trial
+) -> Row:
+    """What fixed numbers of fresh objects say of the sampler."""
     core = agent.core
     rng = generator(seed, "bench/samplers")
     preferences = dirichlet(spec.num_objectives, SAMPLES, rng=rng)
@@ -258,7 +274,10 @@ def sampler_readings(agent: Search, spec: EnvSpec, *, seed: int) -> Row:
     if isinstance(agent, ObjectSampler):
         readings["obedience"] = round(condition_correlation(preferences, values), 4)
         readings |= mass_readings(agent)
-    return {**readings, **best_readings(agent, spec, rng)}
+    readings |= best_readings(agent, rng, apart=trial.apart)
+    if isinstance(agent, UniformSampling):
+        readings |= pool_readings(core, trial.pools, rng)
+    return readings
 
 
 def mass_readings(agent: ObjectSampler) -> Row:
@@ -275,22 +294,51 @@ def mass_readings(agent: ObjectSampler) -> Row:
     return {"pareto_mass": round(float(np.mean(masses)), 4)}
 
 
-def best_readings(agent: Search, spec: EnvSpec, rng: np.random.Generator) -> Row:
-    """Reward and diversity of the best ten of 128 samples, over fixed preferences."""
+def best_readings(
+    agent: ObjectSampler | UniformSampling, rng: np.random.Generator, *, apart: float | None
+) -> Row:
+    """Reward and diversity of the best of some samples, over fixed preferences."""
     core = agent.core
-    preferences = np.repeat(sobol_simplex(spec.num_objectives, 16)[:TESTED], TRIES, axis=0)
+    preferences = np.repeat(_tested(core), TRIES, axis=0)
     objects = _built(agent, preferences, rng).objects
     rewards = (core.values(objects) * preferences).sum(axis=1).reshape(TESTED, TRIES)
     grouped = objects.reshape(TESTED, TRIES, -1)
     distances = np.stack([core.distance(group, group) for group in grouped])
-    return {
-        "top_10_reward": round(top_k_reward(rewards, 10), 4),
-        "top_10_diversity": round(top_k_diversity(rewards, distances, 10), 4),
+    readings: Row = {
+        f"top_{BEST}_reward": round(top_k_reward(rewards, BEST), 4),
+        f"top_{BEST}_diversity": round(top_k_diversity(rewards, distances, BEST), 4),
     }
+    if apart is not None:
+        pairs = zip(rewards, distances, strict=True)
+        found = [diverse_top_k_reward(*pair, threshold=apart, k=BEST) for pair in pairs]
+        readings[f"diverse_top_{BEST}_reward"] = round(float(np.mean(found)), 4)
+    return readings
 
 
-def _built(agent: Search, preferences: Front, rng: np.random.Generator) -> Walks:
-    """Fresh objects, one a preference; even choices where there is no sampler."""
+def pool_readings(core: CompositionalCore, pools: Sequence[int], rng: np.random.Generator) -> Row:
+    """Reward and diversity of the best of ever more objects that were built by even choices."""
+    if not pools:
+        return {}
+    objects = random_walks(core, max(pools), rng).objects
+    rewards = _tested(core) @ core.values(objects).T
+    readings: Row = {}
+    for size in pools:
+        best = np.argsort(-rewards[:, :size], axis=1, kind="stable")[:, :BEST]
+        apart = [mean_pairwise_distance(core.distance(objects[b], objects[b])) for b in best]
+        reward = np.take_along_axis(rewards, best, axis=1).mean()
+        readings[f"best_of_{size}_reward"] = round(float(reward), 4)
+        readings[f"best_of_{size}_diversity"] = round(float(np.mean(apart)), 4)
+    return readings
+
+
+def _tested(core: CompositionalCore) -> Front:
+    return sobol_simplex(core.num_objectives, TESTED + 1)[:TESTED]
+
+
+def _built(
+    agent: ObjectSampler | UniformSampling, preferences: Front, rng: np.random.Generator
+) -> Walks:
+    """Fresh objects, one a preference."""
     if not isinstance(agent, ObjectSampler):
         return random_walks(agent.core, len(preferences), rng)
     codes = agent.codes(preferences)
