@@ -220,7 +220,8 @@ Some string is worth 1 in any one objective: `core.optimum(objective)` writes it
 can be perfect in all is not known, except for tasks of at most 262,144 strings, which are listed.
 The anchor is the hypervolume of one perfect string for each objective. The definition is the
 authors'; instances are drawn from our own random numbers, so values cannot be compared with those
-of their package, where banned pairs earn minus infinity (here they cannot be written).
+of their package, where banned pairs earn minus infinity (here they cannot be written). Epistasis,
+which later versions of that package offer, is left out: letters of a motif count alike.
 """,
     ),
     Family(
