@@ -142,6 +142,7 @@ class ObjectSampler(ABC):
         seed: root of every random stream.
         code_width: features of an encoded condition.
         with_flows: whether the loss needs flows through states.
+        measure: one of `gflownet_learner.MEASURES`.
 
     Raises:
         NotCompositionalError: the task builds no objects.
@@ -159,6 +160,7 @@ class ObjectSampler(ABC):
         seed: int,
         code_width: int,
         with_flows: bool = False,
+        measure: str = "objects",
     ) -> None:
         self._task = task
         self._settings = config
@@ -183,6 +185,7 @@ class ObjectSampler(ABC):
             partition_learning_rate=config.partition_learning_rate,
             weight_decay=config.weight_decay,
             max_gradient_norm=config.max_gradient_norm,
+            measure=measure,
         )
         if not self._fits():
             raise BudgetError(

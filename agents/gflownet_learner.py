@@ -17,12 +17,15 @@ from torch import Tensor
 from morl.agents import gflownet_kernels as kernels
 from morl.agents import gflownet_losses as losses
 from morl.agents.gflownet_networks import Array, LogPartition, PolicyNetwork
-from morl.agents.gflownet_sampler import Sampler, Trajectories
+from morl.agents.gflownet_sampler import Sampler, Trajectories, log_even_choices
 from morl.compositional import CompositionalCore
 from morl.types import NonFiniteError, State, Vector
 
 BALANCES = ("tb", "subtb", "db")
 """Trajectory, sub-trajectory and detailed balance."""
+
+MEASURES = ("objects", "choices")
+"""What rewards weigh: every object alike, or each as often as even choices build it."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Terms:
     Attributes:
         log_z: (trajectory,).
         log_forward: (transition,).
-        log_backward: (transition,).
+        log_reference: (transition,), what log-forward is compared with: log P_B of undoing each
+            action, or the logarithm of an even choice of it; see `MEASURES`.
         log_flows: (transition,), through the state of each; None where the network has none.
         rows: (transition,), the trajectory of each.
         times: (transition,), number of actions before each.
@@ -40,7 +44,7 @@ class Terms:
 
     log_z: Tensor
     log_forward: Tensor
-    log_backward: Tensor
+    log_reference: Tensor
     log_flows: Tensor | None
     rows: Tensor
     times: Tensor
@@ -48,7 +52,7 @@ class Terms:
     @property
     def implied(self) -> Tensor:
         """Implied log-rewards, (trajectory,)."""
-        ratios = self.log_forward - self.log_backward
+        ratios = self.log_forward - self.log_reference
         return losses.implied_log_rewards(self.log_z, ratios, self.rows)
 
     @property
@@ -64,7 +68,7 @@ class Terms:
         place = (self.rows, self.times)
         flows = empty.index_put(place, self.log_flows)
         flows = torch.cat([self.log_z[:, None], flows[:, 1:]], dim=1)
-        ratios = empty.index_put(place, self.log_forward - self.log_backward)
+        ratios = empty.index_put(place, self.log_forward - self.log_reference)
         return losses.potentials(flows, ratios, log_rewards, self.lengths)
 
 
@@ -100,6 +104,7 @@ class FlowLearner:
         partition_learning_rate: of the partition function.
         weight_decay: of both.
         max_gradient_norm: bound on the gradient of each, or None.
+        measure: one of `MEASURES`.
 
     Attributes:
         rate: factor of both learning rates; whoever sees the budget lowers it.
@@ -115,7 +120,9 @@ class FlowLearner:
         partition_learning_rate: float,
         weight_decay: float,
         max_gradient_norm: float | None,
+        measure: str = "objects",
     ) -> None:
+        assert measure in MEASURES
         self.core = core
         self.network = network
         self.partition = partition
@@ -125,6 +132,7 @@ class FlowLearner:
         self._partition_learning_rate = partition_learning_rate
         self._weight_decay = weight_decay
         self._max_gradient_norm = max_gradient_norm
+        self._measure = measure
 
     def sample(self, codes: Array, *, rng: np.random.Generator, exploration: float) -> Trajectories:
         """Build an object for each condition, ready for `improve`; see `Sampler.sample`."""
@@ -140,11 +148,16 @@ class FlowLearner:
         return Terms(
             log_z=torch.from_numpy(self.partition(codes)).requires_grad_(),
             log_forward=torch.from_numpy(trajectories.log_forward).requires_grad_(),
-            log_backward=torch.from_numpy(trajectories.log_backward),
+            log_reference=torch.from_numpy(self._log_reference(trajectories)),
             log_flows=flows,
             rows=torch.from_numpy(trajectories.rows),
             times=torch.from_numpy(trajectories.times),
         )
+
+    def _log_reference(self, trajectories: Trajectories) -> Array:
+        if self._measure == "objects":
+            return trajectories.log_backward
+        return log_even_choices(self.core, trajectories.states)
 
     def improve(self, trajectories: Trajectories, codes: Array, loss: Loss) -> dict[str, float]:
         """One step down the gradient of a loss.

@@ -203,3 +203,14 @@ def log_backward(core: CompositionalCore, reached: States, actions: Actions) -> 
     found = -np.log(np.maximum(core.num_parents(reached), 1).astype(np.float32))
     found[actions == core.stop_action] = 0.0
     return found
+
+
+def log_even_choices(core: CompositionalCore, states: States) -> Array:
+    """Logarithm of the probability of each legal action if all are alike, (transition,).
+
+    Args:
+        core: of the objects.
+        states: in which actions are taken, (transition, feature).
+    """
+    found: Array = -np.log(core.mask(states).sum(axis=1).astype(np.float32))
+    return found

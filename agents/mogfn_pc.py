@@ -25,7 +25,7 @@ from morl.agents.gflownet_conditions import (
     largest_exponent,
     thermometer,
 )
-from morl.agents.gflownet_learner import BALANCES, balance
+from morl.agents.gflownet_learner import BALANCES, MEASURES, balance
 from morl.agents.gflownet_networks import Array
 from morl.preferences import dirichlet
 from morl.registry import register_agent
@@ -39,6 +39,8 @@ class Config(SamplerConfig):
     Attributes:
         loss: "tb", "subtb" or "db": trajectory, sub-trajectory or detailed balance.
         decay: lambda of sub-trajectory balance, positive.
+        measure: "objects": sample in proportion to reward; or "choices": in proportion to reward
+            times the probability that even choices build the object.
         scalarisation: "weighted_sum", "weighted_log_sum" or "tchebycheff".
         exponent: of rewards: the constant, the upper end of the uniform distribution, or the
             shape of the gamma distribution; positive.
@@ -50,6 +52,7 @@ class Config(SamplerConfig):
 
     loss: str = "tb"
     decay: float = 0.9
+    measure: str = "objects"
     scalarisation: str = "weighted_sum"
     exponent: float = 16.0
     exponent_distribution: str = "constant"
@@ -65,6 +68,7 @@ class Config(SamplerConfig):
         """
         super().__post_init__()
         require_choice("loss", self.loss, BALANCES)
+        require_choice("measure", self.measure, MEASURES)
         require_choice("scalarisation", self.scalarisation, tuple(SCALARISATIONS))
         require_choice("exponent_distribution", self.exponent_distribution, DISTRIBUTIONS)
         check_exponents(np.array(self.exponent), where="agent.exponent")
@@ -113,6 +117,7 @@ class MOGFNPC(ObjectSampler):
             seed=seed,
             code_width=encode(config, probe, np.ones(1)).shape[1],
             with_flows=config.loss != "tb",
+            measure=config.measure,
         )
 
     def _update(self, rng: np.random.Generator) -> dict[str, float]:

@@ -219,7 +219,7 @@ def test_the_policy_gradient_by_hand():
     # Rewards 1 and 3, mean 2: the gradient of each log-probability is minus (r - 2) / 2.
     forward = torch.zeros(3, requires_grad=True)
     terms = Terms(
-        log_z=torch.zeros(2), log_forward=forward, log_backward=torch.ones(3), log_flows=None,
+        log_z=torch.zeros(2), log_forward=forward, log_reference=torch.ones(3), log_flows=None,
         rows=torch.tensor([0, 1, 1]), times=torch.tensor([0, 0, 1]),
     )  # fmt: skip
     moreinforce.policy_gradient(np.log([1.0, 3.0]))(terms).backward()
