@@ -65,6 +65,9 @@ TESTED = 15
 TRIES = 128
 """Samples for each of them."""
 
+ROUNDS = 4
+"""How often; readings are means."""
+
 BEST = 10
 """How many of the samples for a preference are looked at."""
 
@@ -176,6 +179,10 @@ FAMILIES: Mapping[str, tuple[Trial, ...]] = {
             "QED, SA, MW",
             {
                 "mogfn_pc": ("experiment=fragments-mogfn_pc",),
+                # As published but for its size: every object counts alike.
+                "mogfn_pc_objects": (
+                    "experiment=fragments-mogfn_pc", "agent.measure=objects", "agent.exponent=64",
+                ),
                 "moreinforce": (*REINFORCE, "agent.learning_rate=5e-4"),
                 # It collapses to one molecule later, at best after the budget.
                 "moreinforce_slow": (*REINFORCE, "agent.learning_rate=3e-5"),
@@ -305,10 +312,11 @@ def best_readings(
 ) -> Row:
     """Reward and diversity of the best of some samples, over fixed preferences."""
     core = agent.core
-    preferences = np.repeat(_tested(core), TRIES, axis=0)
+    groups = np.repeat(_tested(core), ROUNDS, axis=0)
+    preferences = np.repeat(groups, TRIES, axis=0)
     objects = _built(agent, preferences, rng).objects
-    rewards = (core.values(objects) * preferences).sum(axis=1).reshape(TESTED, TRIES)
-    grouped = objects.reshape(TESTED, TRIES, -1)
+    rewards = (core.values(objects) * preferences).sum(axis=1).reshape(len(groups), TRIES)
+    grouped = objects.reshape(len(groups), TRIES, -1)
     distances = np.stack([core.distance(group, group) for group in grouped])
     readings: Row = {
         f"top_{BEST}_reward": round(top_k_reward(rewards, BEST), 4),
