@@ -19,6 +19,7 @@ from morl.agents.object_search import ObjectSearch, SearchConfig
 from morl.compositional import States
 from morl.preferences import lattice
 from morl.registry import register_agent
+from morl.search_space import searchable
 from morl.types import Front, MorlError, State, Task
 
 Genomes = NDArray[np.int64]
@@ -45,10 +46,10 @@ class Config(SearchConfig):
         mutations: genes of an offspring that are drawn anew, on average.
     """
 
-    batch: int = 100
-    crossover: str = "two_point"
-    crossover_share: float = 0.9
-    mutations: float = 1.0
+    batch: int = searchable(100, low=16, high=400, log=True)
+    crossover: str = searchable("two_point", choices=CROSSOVERS)
+    crossover_share: float = searchable(0.9, low=0.5, high=1.0)
+    mutations: float = searchable(1.0, low=0.25, high=8.0, log=True)
 
     def __post_init__(self) -> None:
         """Refuse values without meaning.

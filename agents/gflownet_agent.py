@@ -20,6 +20,7 @@ from morl.agents.gflownet_transformer import TransformerPolicy
 from morl.archive import ParetoArchive
 from morl.compositional import CompositionalCore, States, core_of
 from morl.preferences import check_preferences, lattice
+from morl.search_space import searchable
 from morl.seeding import generator
 from morl.types import Front, Metrics, MorlError, Solution, State, Task
 
@@ -63,19 +64,19 @@ class SamplerConfig:
             nondominated object that it found; or "samplers", the policies that sample.
     """
 
-    batch: int = 128
+    batch: int = searchable(128, low=32, high=512, log=True)
     network: str = "auto"
     hidden: tuple[int, ...] = (64, 64, 64)
     width: int = 64
     layers: int = 3
     heads: int = 8
     partition_hidden: tuple[int, ...] = (32, 32, 32)
-    learning_rate: float = 1e-3
-    partition_learning_rate: float = 1e-2
-    final_learning_rate: float = 1.0
+    learning_rate: float = searchable(1e-3, low=1e-4, high=2e-2, log=True)
+    partition_learning_rate: float = searchable(1e-2, low=1e-3, high=1e-1, log=True)
+    final_learning_rate: float = searchable(1.0, low=0.01, high=1.0, log=True)
     weight_decay: float = 0.0
     max_gradient_norm: float | None = None
-    exploration: float = 0.01
+    exploration: float = searchable(0.01, low=0.0, high=0.2)
     reward_floor: float = 1e-8
     max_evaluations: int | None = None
     archive_capacity: int = 1000

@@ -121,7 +121,7 @@ class Sampler:
                 going = ~finished
                 after, rows = after[going], rows[going]
             states = after
-        return self._collected(objects, visited, reached, members)
+        return self._collected(objects, visited, reached, members, outputs=self._network.tape())
 
     def retrace(self, codes: Array, actions: NDArray[np.integer[Any]]) -> Trajectories:
         """Take trajectories up again from their actions.
@@ -149,7 +149,10 @@ class Sampler:
             members.append(rows)
             self._actions[filled : filled + len(rows)] = chosen
             filled += len(rows)
-        return self.replay(codes, self._collected(states, visited, reached, members))
+        # The policy has not seen them yet: `replay` makes the outputs.
+        nothing = np.empty((0, self._network.num_outputs), np.float32)
+        found = self._collected(states, visited, reached, members, outputs=nothing)
+        return self.replay(codes, found)
 
     def replay(self, codes: Array, trajectories: Trajectories) -> Trajectories:
         """The same trajectories under the policy as it is now, on a fresh tape.
@@ -177,6 +180,8 @@ class Sampler:
         visited: Sequence[States],
         reached: Sequence[States],
         members: Sequence[Indices],
+        *,
+        outputs: Array,
     ) -> Trajectories:
         rows = np.concatenate(members)
         actions = self._actions[: len(rows)].copy()
@@ -188,7 +193,7 @@ class Sampler:
             times=np.repeat(np.arange(len(members)), [len(each) for each in members]),
             log_backward=log_backward(self._core, np.concatenate(reached), actions),
             probabilities=self._probabilities[: len(rows)],
-            outputs=self._network.tape(),
+            outputs=outputs,
         )
 
 

@@ -31,6 +31,7 @@ from morl.agents.gflownet_replay import TrajectoryReplay
 from morl.agents.gflownet_sampler import Trajectories
 from morl.preferences import dirichlet
 from morl.registry import register_agent
+from morl.search_space import searchable
 from morl.types import Front, State, Task, Vector
 
 GOALS = ("tabular", "dirichlet", "hyperspherical")
@@ -65,19 +66,19 @@ class Config(SamplerConfig):
         replay_warmup: trajectories from which on updates learn from the replay.
     """
 
-    loss: str = "tb"
-    decay: float = 0.9
+    loss: str = searchable("tb", choices=BALANCES)
+    decay: float = searchable(0.9, low=0.5, high=1.0, when={"loss": ("subtb",)})
     goals: str = "tabular"
     resolution: int | None = None
     first_learned: float = 0.25
     last_learned: float = 0.75
     missed_weight: float = 0.1
-    cosine: float = 0.98
-    rim: float = 0.2
+    cosine: float = searchable(0.98, low=0.9, high=0.995)
+    rim: float = searchable(0.2, low=0.05, high=1.0, log=True)
     outside: float = -75.0
-    exponent: float = 60.0
+    exponent: float = searchable(60.0, low=4.0, high=192.0, log=True)
     bins: int = 16
-    hindsight: float = 0.3
+    hindsight: float = searchable(0.3, low=0.0, high=0.9)
     replay_capacity: int = 100_000
     replay_warmup: int = 1000
 

@@ -20,6 +20,7 @@ from morl.agents.preference_scales import checked_factors, rescaled
 from morl.agents.reference_policies import UnfitTaskError
 from morl.preferences import check_preferences, lattice
 from morl.registry import register_agent
+from morl.search_space import searchable
 from morl.seeding import generator, stream
 from morl.types import Front, Metrics, NonFiniteError, Solution, State, Task
 
@@ -41,8 +42,8 @@ class Config:
         reward_scales: factors of rewards that preferences of training weigh; None for ones.
     """
 
-    width: float = 1.0
-    ridge: float = 1.0
+    width: float = searchable(1.0, low=0.1, high=10.0, log=True)
+    ridge: float = searchable(1.0, low=0.01, high=100.0, log=True)
     num_envs: int = 101
     divisions: int = 100
     reward_scales: tuple[float, ...] | None = None

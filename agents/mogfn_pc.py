@@ -29,6 +29,7 @@ from morl.agents.gflownet_learner import BALANCES, MEASURES, balance
 from morl.agents.gflownet_networks import Array
 from morl.preferences import dirichlet
 from morl.registry import register_agent
+from morl.search_space import searchable
 from morl.types import Front, Task, Vector
 
 
@@ -50,13 +51,13 @@ class Config(SamplerConfig):
         exponent_bins: of an exponent's; constant exponents are not encoded.
     """
 
-    loss: str = "tb"
-    decay: float = 0.9
-    measure: str = "objects"
+    loss: str = searchable("tb", choices=BALANCES)
+    decay: float = searchable(0.9, low=0.5, high=1.0, when={"loss": ("subtb",)})
+    measure: str = searchable("objects", choices=MEASURES)
     scalarisation: str = "weighted_sum"
-    exponent: float = 16.0
+    exponent: float = searchable(16.0, low=1.0, high=192.0, log=True)
     exponent_distribution: str = "constant"
-    concentration: float = 1.0
+    concentration: float = searchable(1.0, low=0.5, high=2.0, log=True)
     preference_bins: int = 50
     exponent_bins: int = 32
 

@@ -25,6 +25,7 @@ from morl.agents.gflownet_losses import implied_log_rewards, reinforce
 from morl.agents.gflownet_networks import Array
 from morl.preferences import dirichlet
 from morl.registry import register_agent
+from morl.search_space import searchable
 from morl.types import Front, Task, Vector
 
 
@@ -40,8 +41,8 @@ class Config(SamplerConfig):
     """
 
     scalarisation: str = "weighted_sum"
-    exponent: float = 1.0
-    concentration: float = 1.0
+    exponent: float = searchable(1.0, low=0.5, high=64.0, log=True)
+    concentration: float = searchable(1.0, low=0.5, high=2.0, log=True)
     preference_bins: int = 50
 
     def __post_init__(self) -> None:

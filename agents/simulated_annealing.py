@@ -19,6 +19,7 @@ from morl.agents.preference_scales import checked_factors, rescaled
 from morl.agents.reference_policies import UnfitTaskError
 from morl.preferences import check_preferences, lattice
 from morl.registry import register_agent
+from morl.search_space import searchable
 from morl.seeding import derive_seed, generator
 from morl.types import Front, Metrics, Solution, State, Task
 
@@ -42,10 +43,10 @@ class Config:
     """
 
     policies: int = 101
-    changes: int = 1
+    changes: int = searchable(1, low=1, high=8, log=True)
     episodes: int = 1
-    hottest: float = 1.0
-    coldest: float = 0.01
+    hottest: float = searchable(1.0, low=0.1, high=10.0, log=True)
+    coldest: float = searchable(0.01, low=0.001, high=0.1, log=True)
     reward_scales: tuple[float, float] = (0.01, 5.0)
 
     def __post_init__(self) -> None:

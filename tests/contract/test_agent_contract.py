@@ -67,6 +67,7 @@ def test_c_morl_keeps_its_contract_with_six_objectives(variant: str) -> None:
     [
         ("mogfn_pc", {"answer": "samplers", "exponent_distribution": "gamma", "loss": "subtb"}),
         ("mogfn_pc", {"scalarisation": "tchebycheff", "loss": "db", "final_learning_rate": 0.1}),
+        ("mogfn_pc", {"measure": "choices", "loss": "db"}),
         ("op_gfn", {}),
         ("op_gfn", {"replay_capacity": 30, "replay_warmup": 16}),
         ("goal_conditioned_gflownet", {"replay_capacity": 30, "replay_warmup": 16}),
@@ -78,3 +79,22 @@ def test_samplers_keep_their_contract_with_objects(name: str, settings: dict[str
     config = replace(entry.config(), batch=8, hidden=(8, 8), archive_capacity=10, **settings)
     task = make_task("hypergrid-v0", kwargs={"height": 6, "objectives": ["branin", "shubert"]})
     check_agent(entry.make, config, task, total_steps=900).raise_for_failures()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("mogfn_pc", {"loss": "subtb", "measure": "choices"}),
+        ("op_gfn", {"replay_capacity": 30, "replay_warmup": 16}),
+        ("goal_conditioned_gflownet", {"replay_capacity": 30, "replay_warmup": 16}),
+        ("moreinforce", {}),
+    ],
+)
+def test_samplers_keep_their_contract_with_strings(name: str, settings: dict[str, object]) -> None:
+    entry = AGENTS[name]
+    config = replace(
+        entry.config(), batch=8, hidden=(8,), width=8, layers=1, heads=2, archive_capacity=10,
+        **settings,
+    )  # fmt: skip
+    task = make_task("n-grams-v0", kwargs={"ngrams": ["A", "C"], "min_length": 3, "max_length": 5})
+    check_agent(entry.make, config, task, total_steps=400).raise_for_failures()

@@ -30,6 +30,7 @@ from morl.experiments.tune_config import (
     read_objective,
 )
 from morl.hpo import supervisor
+from morl.hpo.space import SearchSpace
 from morl.hpo.study import open_study
 from morl.hpo.summary import summarise
 from morl.hpo.types import (
@@ -41,7 +42,7 @@ from morl.hpo.types import (
     TrialRequest,
 )
 from morl.hpo.worker import work
-from morl.registry import ENVS
+from morl.registry import AGENTS, ENVS
 from morl.result import RunResult
 from morl.types import NonFiniteError
 
@@ -52,6 +53,9 @@ STUDY = (
     "selection_episodes=2", "report_episodes=2", "sync_every=300", "agent.policies=4",
     "hpo=smoke", "hpo.space={policies:{low:2,high:8},episodes:{low:1,high:4}}",
 )  # fmt: skip
+NOTHING_TO_TUNE = {"building_controller", "do_nothing", "offloading_heuristic", "uniform_sampling"}
+"""Built-in agents whose settings say what they do, not how well."""
+
 RUNS = 6 + 2 + 4  # trials, race and test of hpo=smoke
 
 
@@ -831,3 +835,24 @@ def test_a_summary_can_be_read_again(finished: tuple[TuneConfig, StudySummary, P
     again = summarise(open_study(plan.config, plan.space, folder=folder), write=False)
     assert again.trials == summary.trials
     assert again.winner == summary.winner
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name for name, entry in AGENTS.items()
+        if entry.origin.startswith("morl.") and name not in NOTHING_TO_TUNE
+    ],
+)  # fmt: skip
+def test_agents_that_learn_have_a_search_space_that_fits_them(name: str) -> None:
+    words = ["env=deep-sea-treasure-v0", f"agent={name}", "steps=1000"]
+    config = TuneConfig.from_record(compose.compose_only(words, primary=compose.TUNE))
+    space = SearchSpace.of(config.agent_config, config.hpo.space)
+    assert len(space.names) >= 2
+    assert space.build(space.settings(space.defaults)) == config.agent_config
+
+
+def test_what_has_nothing_to_tune_says_so(morl: Morl) -> None:
+    code, _, said = morl("tune", "env=levers-v0", "agent=uniform_sampling", "steps=100")
+    assert code == 1
+    assert "nothing to search" in said
