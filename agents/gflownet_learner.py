@@ -17,15 +17,21 @@ from torch import Tensor
 from morl.agents import gflownet_kernels as kernels
 from morl.agents import gflownet_losses as losses
 from morl.agents.gflownet_networks import Array, LogPartition, PolicyNetwork
-from morl.agents.gflownet_sampler import Sampler, Trajectories, log_even_choices
+from morl.agents.gflownet_sampler import (
+    Sampler,
+    Trajectories,
+    log_even_choices,
+    log_even_lengths,
+)
 from morl.compositional import CompositionalCore
 from morl.types import NonFiniteError, State, Vector
 
 BALANCES = ("tb", "subtb", "db")
 """Trajectory, sub-trajectory and detailed balance."""
 
-MEASURES = ("objects", "choices")
-"""What rewards weigh: every object alike, or each as often as even choices build it."""
+MEASURES = ("objects", "choices", "lengths")
+"""What rewards weigh: every object alike; or each as often as even choices build it; or as often as
+even choices of the length, and then of the way to grow."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Terms:
         log_z: (trajectory,).
         log_forward: (transition,).
         log_reference: (transition,), what log-forward is compared with: log P_B of undoing each
-            action, or the logarithm of an even choice of it; see `MEASURES`.
+            action, or the logarithm of its probability by even choices; see `MEASURES`.
         log_flows: (transition,), through the state of each; None where the network has none.
         rows: (transition,), the trajectory of each.
         times: (transition,), number of actions before each.
@@ -155,9 +161,12 @@ class FlowLearner:
         )
 
     def _log_reference(self, trajectories: Trajectories) -> Array:
+        found = trajectories
         if self._measure == "objects":
-            return trajectories.log_backward
-        return log_even_choices(self.core, trajectories.states)
+            return found.log_backward
+        if self._measure == "choices":
+            return log_even_choices(self.core, found.states)
+        return log_even_lengths(self.core, found.states, found.actions, found.times)
 
     def improve(self, trajectories: Trajectories, codes: Array, loss: Loss) -> dict[str, float]:
         """One step down the gradient of a loss.

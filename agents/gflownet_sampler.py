@@ -219,3 +219,25 @@ def log_even_choices(core: CompositionalCore, states: States) -> Array:
     """
     found: Array = -np.log(core.mask(states).sum(axis=1).astype(np.float32))
     return found
+
+
+def log_even_lengths(
+    core: CompositionalCore, states: States, actions: Actions, times: Indices
+) -> Array:
+    """Logarithm of the probability of actions if lengths are alike, and so are ways to go on.
+
+    Before action t of at most T, one of the T - t + 1 lengths that are left is to stop now.
+
+    Args:
+        core: of the objects.
+        states: in which actions are taken, (transition, feature).
+        actions: legal ones, (transition,).
+        times: number of actions before each, (transition,).
+    """
+    mask = core.mask(states)
+    may_stop = mask[:, core.stop_action]
+    ways_on = mask.sum(axis=1) - may_stop
+    stop = np.where(ways_on > 0, may_stop / (core.horizon - times + 1.0), 1.0)
+    go_on = (1.0 - stop) / np.maximum(ways_on, 1)
+    chosen = np.where(actions == core.stop_action, stop, go_on)
+    return np.log(chosen).astype(np.float32)

@@ -40,8 +40,9 @@ class Config(SamplerConfig):
     Attributes:
         loss: "tb", "subtb" or "db": trajectory, sub-trajectory or detailed balance.
         decay: lambda of sub-trajectory balance, positive.
-        measure: "objects": sample in proportion to reward; or "choices": in proportion to reward
-            times the probability that even choices build the object.
+        measure: "objects": sample in proportion to reward; or in proportion to reward times the
+            probability that the object is built by even choices: of any action ("choices"), or of
+            the length first ("lengths").
         scalarisation: "weighted_sum", "weighted_log_sum" or "tchebycheff".
         exponent: of rewards: the constant, the upper end of the uniform distribution, or the
             shape of the gamma distribution; positive.

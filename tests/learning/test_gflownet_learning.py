@@ -45,9 +45,21 @@ def trained(updates, task, batch=64, **settings):
     return agent
 
 
-def even_choices(core, states):
+def even(measure, core, states):
+    """Probabilities of the actions that build objects evenly, (state, action), of a grid."""
     mask = core.mask(states)
-    return mask / mask.sum(axis=1, keepdims=True)
+    if measure == "choices":
+        return mask / mask.sum(axis=1, keepdims=True)
+    found = np.zeros(mask.shape)
+    for row, legal in enumerate(mask):
+        left = core.horizon - states[row].sum() + 1  # lengths, that of stopping now included
+        for action in np.flatnonzero(legal):
+            ways_on = legal.sum() - 1
+            stops = action == core.stop_action
+            found[row, action] = 1 / left if stops else (1 - 1 / left) / ways_on
+            if not ways_on:
+                found[row, action] = 1.0
+    return found
 
 
 def errors(agent, preference, scalarisation="weighted_sum", measure="objects"):
@@ -56,8 +68,8 @@ def errors(agent, preference, scalarisation="weighted_sum", measure="objects"):
     values = agent.core.values(graph.objects)
     wanted = np.tile(preference, (len(values), 1))
     rewards = np.exp(SCALARISATIONS[scalarisation](values, wanted, 1e-8))
-    if measure == "choices":
-        rewards *= object_probabilities(graph, even_choices(agent.core, graph.states))
+    if measure != "objects":
+        rewards *= object_probabilities(graph, even(measure, agent.core, graph.states))
     policy = agent.sampling_policy(preference)
     found = object_probabilities(graph, policy.probabilities(graph.states).astype(np.float64))
     variation = 0.5 * np.abs(found - rewards / rewards.sum()).sum()
@@ -71,13 +83,14 @@ def test_one_reward_is_sampled_in_proportion_after_600_updates():
     assert log_z < 0.01
 
 
-def test_rewards_can_be_relative_to_even_choices():
-    agent = trained(600, grid("branin"), measure="choices")
-    variation, log_z = errors(agent, np.ones(1), measure="choices")
+@pytest.mark.parametrize("measure", ["choices", "lengths"])
+def test_rewards_can_be_relative_to_even_choices(measure):
+    agent = trained(1000, grid("branin"), measure=measure)
+    variation, log_z = errors(agent, np.ones(1), measure=measure)
     assert variation < 0.02
     assert log_z < 0.01
     # Objects near the corner are many times as likely to be built by even choices.
-    assert errors(agent, np.ones(1))[0] > 0.2
+    assert errors(agent, np.ones(1))[0] > 0.15
 
 
 @pytest.mark.slow
