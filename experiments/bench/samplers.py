@@ -179,6 +179,10 @@ FAMILIES: Mapping[str, tuple[Trial, ...]] = {
             "QED, SA, MW",
             {
                 "mogfn_pc": ("experiment=fragments-mogfn_pc",),
+                "mogfn_pc_lengths": (
+                    "experiment=fragments-mogfn_pc",
+                    "agent.measure=lengths",
+                ),
                 # As published but for its size: every object counts alike.
                 "mogfn_pc_objects": (
                     "experiment=fragments-mogfn_pc", "agent.measure=objects", "agent.exponent=64",
