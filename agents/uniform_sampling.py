@@ -7,13 +7,32 @@ from dataclasses import dataclass
 import numpy as np
 
 from morl.agents.object_search import ObjectSearch, SearchConfig
-from morl.compositional import States, random_walks
+from morl.compositional import States, Walks, even_length_walks, random_walks
 from morl.registry import register_agent
+
+EVEN = ("choices", "lengths")
+"""What is even: all legal actions; or the number of actions, and then the ways to go on."""
 
 
 @dataclass
 class Config(SearchConfig):
-    """Settings of uniform sampling: those of all searches."""
+    """Settings of uniform sampling, beside those of all searches.
+
+    Attributes:
+        even: "choices" or "lengths", see `EVEN`.
+    """
+
+    even: str = "choices"
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning.
+
+        Raises:
+            ValueError: names the field.
+        """
+        super().__post_init__()
+        if self.even not in EVEN:
+            raise ValueError(f"even must be one of {', '.join(EVEN)}, got {self.even!r}")
 
 
 @register_agent("uniform_sampling", config=Config)
@@ -21,6 +40,12 @@ class UniformSampling(ObjectSearch):
     """Builds objects at random and keeps the nondominated."""
 
     name = "uniform_sampling"
+    _settings: Config
+
+    def walks(self, count: int, rng: np.random.Generator) -> Walks:
+        """Fresh objects, neither evaluated nor counted."""
+        build = random_walks if self._settings.even == "choices" else even_length_walks
+        return build(self._core, count, rng)
 
     def _propose(self, rng: np.random.Generator) -> States:
-        return random_walks(self._core, self._settings.batch, rng).objects
+        return self.walks(self._settings.batch, rng).objects

@@ -440,6 +440,26 @@ def random_walks(core: CompositionalCore, count: int, rng: np.random.Generator) 
     return follow(core, count, choose)
 
 
+def even_length_walks(core: CompositionalCore, count: int, rng: np.random.Generator) -> Walks:
+    """Objects of all numbers of actions alike, where they can stop; ways to go on drawn evenly.
+
+    Before action t of at most T, one of the T - t + 1 lengths that are left is to stop now.
+    """
+
+    def choose(states: States, rows: NDArray[np.intp], time: int) -> Actions:  # noqa: ARG001
+        mask = core.mask(states)
+        may_stop = mask[:, core.stop_action].copy()
+        mask[:, core.stop_action] = False
+        stops = may_stop & (
+            ~mask.any(axis=1) | (rng.random(len(mask)) * (core.horizon - time + 1) < 1.0)
+        )
+        mask[stops] = False
+        mask[stops, core.stop_action] = True
+        return drawn(mask, rng)
+
+    return follow(core, count, choose)
+
+
 def drawn(mask: Mask, rng: np.random.Generator) -> Actions:
     """One action of each row, drawn evenly from the legal ones."""
     return ranked(mask, np.floor(rng.random(len(mask)) * mask.sum(axis=1)).astype(np.int64))

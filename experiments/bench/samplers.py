@@ -32,7 +32,6 @@ from morl.compositional import (
     object_probabilities,
     pareto_mass,
     pareto_objects,
-    random_walks,
 )
 from morl.diversity import (
     condition_correlation,
@@ -179,9 +178,9 @@ FAMILIES: Mapping[str, tuple[Trial, ...]] = {
             "QED, SA, MW",
             {
                 "mogfn_pc": ("experiment=fragments-mogfn_pc",),
-                "mogfn_pc_lengths": (
-                    "experiment=fragments-mogfn_pc",
-                    "agent.measure=lengths",
+                "mogfn_pc_sharp": ("experiment=fragments-mogfn_pc", "agent.exponent=8"),
+                "mogfn_pc_choices": (
+                    "experiment=fragments-mogfn_pc", "agent.measure=choices", "agent.exponent=8",
                 ),
                 # As published but for its size: every object counts alike.
                 "mogfn_pc_objects": (
@@ -191,6 +190,9 @@ FAMILIES: Mapping[str, tuple[Trial, ...]] = {
                 # It collapses to one molecule later, at best after the budget.
                 "moreinforce_slow": (*REINFORCE, "agent.learning_rate=3e-5"),
                 "uniform_sampling": (*FRAGMENTS, "agent=uniform_sampling", "agent.batch=64"),
+                "uniform_lengths": (
+                    *FRAGMENTS, "agent=uniform_sampling", "agent.batch=64", "agent.even=lengths",
+                ),
                 "nsga2": (*FRAGMENTS, "agent=nsga2"),
             },
             (12_800, 25_600, 51_200, 102_400),
@@ -293,7 +295,7 @@ def sampler_readings(
         readings |= mass_readings(agent)
     readings |= best_readings(agent, rng, apart=trial.apart)
     if isinstance(agent, UniformSampling):
-        readings |= pool_readings(core, trial.pools, rng)
+        readings |= pool_readings(agent, trial.pools, rng)
     return readings
 
 
@@ -333,11 +335,12 @@ def best_readings(
     return readings
 
 
-def pool_readings(core: CompositionalCore, pools: Sequence[int], rng: np.random.Generator) -> Row:
+def pool_readings(agent: UniformSampling, pools: Sequence[int], rng: np.random.Generator) -> Row:
     """Reward and diversity of the best of ever more objects that were built by even choices."""
     if not pools:
         return {}
-    objects = random_walks(core, max(pools), rng).objects
+    core = agent.core
+    objects = agent.walks(max(pools), rng).objects
     rewards = _tested(core) @ core.values(objects).T
     readings: Row = {}
     for size in pools:
@@ -358,7 +361,7 @@ def _built(
 ) -> Walks:
     """Fresh objects, one a preference."""
     if not isinstance(agent, ObjectSampler):
-        return random_walks(agent.core, len(preferences), rng)
+        return agent.walks(len(preferences), rng)
     codes = agent.codes(preferences)
     found = agent.learner.sampler.sample(codes, rng=rng)
     actions = found.padded(agent.core.horizon)

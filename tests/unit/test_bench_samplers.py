@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from morl import storage
-from morl.compositional import core_of
+from morl.agents.uniform_sampling import Config, UniformSampling
 from morl.envs import make_task
 from morl.experiments.bench import samplers
 from morl.experiments.bench.samplers import FAMILIES, Trial
@@ -68,12 +68,13 @@ def test_searches_without_a_sampler_are_judged_by_their_archive_alone() -> None:
 
 
 def test_more_tries_have_better_rewards() -> None:
-    core = core_of(make_task("hypergrid-v0", kwargs={"height": 6}))
-    found = samplers.pool_readings(core, (64, 4096), np.random.default_rng(0))
+    task = make_task("hypergrid-v0", kwargs={"height": 6})
+    agent = UniformSampling(task, Config(), total_steps=10_000, seed=0)
+    found = samplers.pool_readings(agent, (64, 4096), np.random.default_rng(0))
     assert found["best_of_4096_reward"] > found["best_of_64_reward"]
     # With so many tries the best ten are one object again and again.
     assert found["best_of_4096_diversity"] == 0.0
-    assert samplers.pool_readings(core, (), np.random.default_rng(0)) == {}
+    assert samplers.pool_readings(agent, (), np.random.default_rng(0)) == {}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -10,6 +10,7 @@ from morl.compositional import (
     core_of,
     drawn,
     enumerate_graph,
+    even_length_walks,
     first_legal,
     follow,
     object_probabilities,
@@ -139,6 +140,16 @@ def test_probabilities_agree_with_sampling():
     seen = {key: index for index, key in enumerate(core.keys(graph.objects))}
     counts = np.bincount([seen[key] for key in core.keys(walks.objects)], minlength=len(exact))
     assert np.abs(counts / 40_000 - exact).sum() / 2 < 0.01
+
+
+def test_even_lengths_are_even_and_so_are_the_letters():
+    task = Pieces.checked(ngrams=["A", "C"], alphabet="ABC", min_length=2, max_length=4)
+    core = NGramsCore(task)
+    words = core.describe(even_length_walks(core, 9000, np.random.default_rng(0)).objects)
+    counts = np.bincount([len(word) for word in words], minlength=5)
+    assert np.abs(counts - [0, 0, 3000, 3000, 3000]).max() < 200  # four standard deviations
+    letters = "".join(words)
+    assert abs(letters.count("A") / len(letters) - 1 / 3) < 0.02
 
 
 def test_mass_on_the_pareto_set_is_that_of_all_its_objects():

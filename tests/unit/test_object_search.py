@@ -124,6 +124,18 @@ def test_evolution_finds_the_whole_front_of_the_grid(name):
 
 
 @needs_pymoo
+def test_even_lengths_reach_what_even_choices_do_not():
+    task = make_task("hypergrid-v0", kwargs={"height": 32})
+    rng = np.random.default_rng(0)
+    near, far = (
+        agent("uniform_sampling", task=task, even=even).walks(500, rng).lengths.mean()
+        for even in ("choices", "lengths")
+    )
+    assert near < 4 < 25 < far
+    with pytest.raises(ValueError, match="even must be one of choices, lengths, got 'odd'"):
+        agent("uniform_sampling", even="odd")
+
+
 @pytest.mark.parametrize("crossover", ["two_point", "uniform"])
 def test_evolution_beats_uniform_sampling_on_strings(crossover):
     task = make_task("n-grams-v0", kwargs={"ngrams": ["AV", "VC"]})
