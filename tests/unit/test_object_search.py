@@ -123,7 +123,6 @@ def test_evolution_finds_the_whole_front_of_the_grid(name):
     assert len(found & {tuple(point) for point in front.round(9).tolist()}) >= 34
 
 
-@needs_pymoo
 def test_even_lengths_reach_what_even_choices_do_not():
     task = make_task("hypergrid-v0", kwargs={"height": 32})
     rng = np.random.default_rng(0)
@@ -136,6 +135,7 @@ def test_even_lengths_reach_what_even_choices_do_not():
         agent("uniform_sampling", even="odd")
 
 
+@needs_pymoo
 @pytest.mark.parametrize("crossover", ["two_point", "uniform"])
 def test_evolution_beats_uniform_sampling_on_strings(crossover):
     task = make_task("n-grams-v0", kwargs={"ngrams": ["AV", "VC"]})
