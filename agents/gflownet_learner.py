@@ -23,13 +23,13 @@ from morl.agents.gflownet_sampler import (
     log_even_choices,
     log_even_lengths,
 )
-from morl.compositional import CompositionalCore
+from morl.compositional import EVEN, CompositionalCore
 from morl.types import NonFiniteError, State, Vector
 
 BALANCES = ("tb", "subtb", "db")
 """Trajectory, sub-trajectory and detailed balance."""
 
-MEASURES = ("objects", "choices", "lengths")
+MEASURES = ("objects", *EVEN)
 """What rewards weigh: every object alike; or each as often as even choices build it; or as often as
 even choices of the length, and then of the way to grow."""
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from morl.agents import gflownet_kernels as kernels
 from morl.agents.gflownet_networks import Array, Indices, PolicyNetwork
-from morl.compositional import Actions, CompositionalCore, States
+from morl.compositional import Actions, CompositionalCore, States, even_length_stops
 
 
 @dataclass(frozen=True)
@@ -226,8 +226,6 @@ def log_even_lengths(
 ) -> Array:
     """Logarithm of the probability of actions if lengths are alike, and so are ways to go on.
 
-    Before action t of at most T, one of the T - t + 1 lengths that are left is to stop now.
-
     Args:
         core: of the objects.
         states: in which actions are taken, (transition, feature).
@@ -235,9 +233,8 @@ def log_even_lengths(
         times: number of actions before each, (transition,).
     """
     mask = core.mask(states)
-    may_stop = mask[:, core.stop_action]
-    ways_on = mask.sum(axis=1) - may_stop
-    stop = np.where(ways_on > 0, may_stop / (core.horizon - times + 1.0), 1.0)
+    stop = even_length_stops(core, mask, times)
+    ways_on = mask.sum(axis=1) - mask[:, core.stop_action]
     go_on = (1.0 - stop) / np.maximum(ways_on, 1)
     chosen = np.where(actions == core.stop_action, stop, go_on)
     return np.log(chosen).astype(np.float32)

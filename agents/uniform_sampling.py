@@ -7,11 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from morl.agents.object_search import ObjectSearch, SearchConfig
-from morl.compositional import States, Walks, even_length_walks, random_walks
+from morl.compositional import EVEN, States, Walks, even_length_walks, random_walks
 from morl.registry import register_agent
-
-EVEN = ("choices", "lengths")
-"""What is even: all legal actions; or the number of actions, and then the ways to go on."""
 
 
 @dataclass
@@ -19,7 +16,7 @@ class Config(SearchConfig):
     """Settings of uniform sampling, beside those of all searches.
 
     Attributes:
-        even: "choices" or "lengths", see `EVEN`.
+        even: "choices" or "lengths", see `compositional.EVEN`.
     """
 
     even: str = "choices"

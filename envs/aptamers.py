@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from morl.compositional import States
-from morl.envs.compositional import CompositionalEnv, CompositionalVectorEnv
+from morl.envs.compositional import CompositionalEnv, CompositionalVectorEnv, settings_among
 from morl.envs.strings import StringCore, check_strings
 from morl.envs.vector import EnvArgumentError
 from morl.registry import register_env
@@ -231,8 +231,7 @@ def make_one(**arguments: Any) -> CompositionalEnv:  # noqa: ANN401 - as the bat
 
 
 def _spec(**arguments: Any) -> EnvSpec:  # noqa: ANN401 - as the batch
-    names = Strands.__dataclass_fields__
-    task = Strands.checked(**{name: arguments[name] for name in arguments if name in names})
+    task = Strands.checked(**settings_among(arguments, Strands))
     return EnvSpec(
         id=ID,
         objectives=tuple(OBJECTIVES[name] for name in task.objectives),

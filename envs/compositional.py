@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import gymnasium
@@ -188,6 +189,12 @@ class CompositionalEnv(gymnasium.Env[NDArray[Any], int]):
     def close(self) -> None:
         """Free the batch."""
         self._batch.close()
+
+
+def settings_among(arguments: Mapping[str, Any], settings: type) -> dict[str, Any]:
+    """Those arguments of an environment that are fields of its settings, a dataclass."""
+    names = {one.name for one in fields(settings)}
+    return {name: value for name, value in arguments.items() if name in names}
 
 
 def checked_illegal(illegal: object, *, env_id: str) -> str:

@@ -25,7 +25,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from morl.compositional import Mask, States
-from morl.envs.compositional import CompositionalEnv, CompositionalVectorEnv
+from morl.envs.compositional import CompositionalEnv, CompositionalVectorEnv, settings_among
 from morl.envs.n_grams import AMINO_ACIDS
 from morl.envs.strings import StringCore
 from morl.envs.vector import EnvArgumentError
@@ -405,8 +405,7 @@ def _anchors(task: Ehrlich) -> tuple[tuple[str, float], ...]:
 
 
 def _spec(**arguments: Any) -> EnvSpec:  # noqa: ANN401 - as the batch
-    names = Ehrlich.__dataclass_fields__
-    task = Ehrlich.checked(**{name: arguments[name] for name in arguments if name in names})
+    task = Ehrlich.checked(**settings_among(arguments, Ehrlich))
     return EnvSpec(
         id=ID,
         objectives=tuple(

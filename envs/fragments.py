@@ -26,7 +26,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from morl.compositional import Actions, CompositionalCore, Mask, States, follow, ranked
-from morl.envs.compositional import CompositionalEnv, CompositionalVectorEnv
+from morl.envs.compositional import CompositionalEnv, CompositionalVectorEnv, settings_among
 from morl.envs.vector import EnvArgumentError
 from morl.registry import register_env
 from morl.types import EnvSpec, Front, Objective
@@ -498,8 +498,7 @@ def make_one(**arguments: Any) -> CompositionalEnv:  # noqa: ANN401 - as the bat
 
 
 def _spec(**arguments: Any) -> EnvSpec:  # noqa: ANN401 - as the batch
-    names = Assembly.__dataclass_fields__
-    task = Assembly.checked(**{name: arguments[name] for name in arguments if name in names})
+    task = Assembly.checked(**settings_among(arguments, Assembly))
     return EnvSpec(
         id=ID,
         objectives=tuple(OBJECTIVES[name] for name in task.objectives),

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morl.compositional import Actions, CompositionalCore, Mask, States
-from morl.envs.compositional import CompositionalEnv, CompositionalVectorEnv
+from morl.envs.compositional import CompositionalEnv, CompositionalVectorEnv, settings_among
 from morl.envs.vector import EnvArgumentError
 from morl.indicators import hypervolume
 from morl.pareto import nondominated
@@ -414,10 +414,7 @@ def _anchors(grid: Grid) -> tuple[tuple[str, float], ...]:
 
 
 def _spec(**arguments: Any) -> EnvSpec:  # noqa: ANN401 - as the batch
-    settings = {
-        name: value for name, value in arguments.items() if name in Grid.__dataclass_fields__
-    }
-    grid = Grid.checked(**settings)
+    grid = Grid.checked(**settings_among(arguments, Grid))
     return EnvSpec(
         id=ID,
         objectives=tuple(Objective(name, "", MEANINGS[name]) for name in grid.objectives),

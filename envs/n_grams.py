@@ -18,7 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from morl.compositional import States
-from morl.envs.compositional import CompositionalEnv, CompositionalVectorEnv
+from morl.envs.compositional import CompositionalEnv, CompositionalVectorEnv, settings_among
 from morl.envs.strings import StringCore, check_strings
 from morl.envs.vector import EnvArgumentError
 from morl.indicators import hypervolume
@@ -267,8 +267,7 @@ def make_one(**arguments: Any) -> CompositionalEnv:  # noqa: ANN401 - as the bat
 
 
 def _spec(**arguments: Any) -> EnvSpec:  # noqa: ANN401 - as the batch
-    names = Pieces.__dataclass_fields__
-    task = Pieces.checked(**{name: arguments[name] for name in arguments if name in names})
+    task = Pieces.checked(**settings_among(arguments, Pieces))
     count = len(task.ngrams)
     return EnvSpec(
         id=ID,

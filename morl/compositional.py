@@ -431,6 +431,10 @@ def follow(core: CompositionalCore, count: int, choose: Choose) -> Walks:
     return Walks(states, actions, lengths)
 
 
+EVEN = ("choices", "lengths")
+"""What is even in building at random: legal actions, or the number of actions and ways to go on."""
+
+
 def random_walks(core: CompositionalCore, count: int, rng: np.random.Generator) -> Walks:
     """Objects built by actions drawn evenly from the legal ones."""
 
@@ -441,23 +445,33 @@ def random_walks(core: CompositionalCore, count: int, rng: np.random.Generator) 
 
 
 def even_length_walks(core: CompositionalCore, count: int, rng: np.random.Generator) -> Walks:
-    """Objects of all numbers of actions alike, where they can stop; ways to go on drawn evenly.
-
-    Before action t of at most T, one of the T - t + 1 lengths that are left is to stop now.
-    """
+    """Objects of all numbers of actions alike, where they can stop; ways to go on drawn evenly."""
 
     def choose(states: States, rows: NDArray[np.intp], time: int) -> Actions:  # noqa: ARG001
         mask = core.mask(states)
-        may_stop = mask[:, core.stop_action].copy()
-        mask[:, core.stop_action] = False
-        stops = may_stop & (
-            ~mask.any(axis=1) | (rng.random(len(mask)) * (core.horizon - time + 1) < 1.0)
-        )
+        stops = rng.random(len(mask)) < even_length_stops(core, mask, time)
         mask[stops] = False
-        mask[stops, core.stop_action] = True
+        mask[:, core.stop_action] = stops
         return drawn(mask, rng)
 
     return follow(core, count, choose)
+
+
+def even_length_stops(
+    core: CompositionalCore, mask: Mask, times: int | NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Probability of stopping if all lengths that are left are alike, (transition,).
+
+    Before action t of at most T, these are T - t + 1, one of them to stop now.
+
+    Args:
+        core: of the objects.
+        mask: legal actions, (transition, action).
+        times: number of actions before, one for all or (transition,).
+    """
+    may_stop = mask[:, core.stop_action]
+    must_stop = mask.sum(axis=1) == may_stop
+    return np.where(must_stop, 1.0, may_stop / (core.horizon - times + 1.0))
 
 
 def drawn(mask: Mask, rng: np.random.Generator) -> Actions:

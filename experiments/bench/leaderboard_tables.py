@@ -117,7 +117,7 @@ def summary_table(board: Board) -> str:
     lines = []
     for name, task in board["tasks"].items():
         cells = {entry["entry"]: entry for entry in task["entries"]}
-        anchors = [task["anchors"][name] for name in FRONTS if name in task["anchors"]]
+        anchors = [task["anchors"][front] for front in FRONTS if front in task["anchors"]]
         lines.append(
             [
                 f"`{name}`",
