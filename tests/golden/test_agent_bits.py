@@ -1,0 +1,149 @@
+"""One short run of every registered agent, pinned bit for bit.
+
+A structural change must leave every hash as it is. The bits of a run depend on the processor and
+on the versions of the numerical packages; where these differ from the recorded ones the test is
+skipped and says so. Run as a script, this file prints the bits of the agents named as arguments
+(all by default); with ``--write`` it records them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from morl.envs import make_task
+from morl.evaluation import evaluation_seeds, rollout
+from morl.registry import AGENTS
+
+BITS = Path(__file__).with_name("agent_bits.json")
+
+GRID = ("hypergrid-v0", {"height": 6, "objectives": ["branin", "shubert"]})
+TREASURE = ("deep-sea-treasure-v0", {})
+SYSTEM = ("mec-offloading-v0", {})
+
+RUNS: dict[str, tuple[tuple[str, dict[str, Any]], int, dict[str, Any]]] = {
+    "building_controller": (("building-3d-v0", {}), 100, {}),
+    "c_morl": (TREASURE, 2000, {
+        "num_envs": 2, "rollout_steps": 12, "epochs": 2, "minibatch": 16, "num_parents": 2,
+        "selection_episodes": 1, "snapshot_interval": 2, "extension_updates": 3, "hidden": (8,)}),
+    "do_nothing": (TREASURE, 100, {"idle_action": 0}),
+    "envelope_q": (TREASURE, 4000, {
+        "num_envs": 4, "updates": 2, "batch": 8, "replay_capacity": 500, "hidden": (8,),
+        "warmup_steps": 500}),
+    "gmorl": (SYSTEM, 3000, {
+        "num_envs": 4, "updates": 2, "batch": 16, "replay_capacity": 500, "hidden": (8,),
+        "warmup_steps": 500}),
+    "goal_conditioned_gflownet": (GRID, 900, {
+        "batch": 8, "hidden": (8, 8), "archive_capacity": 10, "replay_capacity": 30,
+        "replay_warmup": 16}),
+    "linucb": (SYSTEM, 1500, {"num_envs": 5, "divisions": 4}),
+    "mogfn_al": (GRID, 900, {"max_evaluations": 40, "network": "perceptron"}),
+    "mogfn_pc": (GRID, 900, {"batch": 8, "hidden": (8, 8), "archive_capacity": 10}),
+    "moreinforce": (GRID, 900, {"batch": 10, "hidden": (8,)}),
+    "multi_policy_sac": (TREASURE, 3000, {
+        "num_envs": 2, "updates": 2, "batch": 16, "replay_capacity": 1000, "divisions": 4,
+        "hidden": (8,), "warmup_steps": 500}),
+    "nsga2": (GRID, 900, {"batch": 10}),
+    "nsga3": (GRID, 900, {"batch": 10}),
+    "offloading_heuristic": (SYSTEM, 10, {}),
+    "op_gfn": (GRID, 900, {"batch": 8, "hidden": (8, 8), "archive_capacity": 10}),
+    "random_search": (TREASURE, 2000, {}),
+    "sb3": (TREASURE, 1500, {
+        "num_envs": 2, "rollout_steps": 12, "minibatch": 16, "epochs": 2, "hidden": (8,),
+        "selection_episodes": 1}),
+    "simulated_annealing": (SYSTEM, 3000, {"policies": 3}),
+    "uniform_sampling": (GRID, 900, {"batch": 10}),
+}  # fmt: skip
+"""Per agent: the environment with its arguments, the budget, and settings that differ."""
+
+
+def machine() -> dict[str, str]:
+    """What the bits of a run depend on beside the code."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    packages = ("numpy", "torch", "numba", "scipy", "stable-baselines3")
+    return {
+        "processor": names[0] if names else platform.processor(),
+        **{name: metadata.version(name) for name in packages},
+    }
+
+
+def bits(name: str) -> dict[str, Any]:
+    """Steps, and hashes of readings, state, and returns of a short run of an agent."""
+    (env_id, kwargs), steps, settings = RUNS[name]
+    task = make_task(env_id, kwargs=kwargs)
+    entry = AGENTS[name]
+    agent = entry.make(task, replace(entry.config(), **settings), total_steps=steps, seed=3)
+    readings = {}
+    while not agent.finished:
+        readings = dict(agent.learn(max(1, steps // 2)))
+    solutions = list(agent.solutions())[:8]
+    seeds = evaluation_seeds(task.spec, "report", 2)
+    episodes = rollout(task, solutions, seeds=seeds)
+    return {
+        "steps": agent.steps,
+        "readings": _hash(readings),
+        "state": _hash(agent.state_dict()),
+        "returns": _hash(episodes.discounted),
+        "mean_return": episodes.discounted.mean(axis=(0, 1)).tolist(),
+    }
+
+
+def _hash(tree: Any) -> str:
+    digest = hashlib.sha256()
+    _feed(tree, digest)
+    return digest.hexdigest()[:24]
+
+
+def _feed(tree: Any, digest: Any) -> None:
+    """Hash a state by content: keys in sorted order, arrays by type, shape and bytes."""
+    if isinstance(tree, dict):
+        for key in sorted(tree):
+            digest.update(f"{key}:".encode())
+            _feed(tree[key], digest)
+    elif isinstance(tree, list | tuple):
+        digest.update(f"[{len(tree)}".encode())
+        for item in tree:
+            _feed(item, digest)
+    elif isinstance(tree, np.ndarray):
+        digest.update(f"{tree.dtype}{tree.shape}".encode())
+        digest.update(np.ascontiguousarray(tree).tobytes())
+    elif isinstance(tree, float | np.floating):
+        digest.update(float(tree).hex().encode())
+    else:
+        digest.update(repr(tree).encode())
+
+
+@pytest.mark.parametrize("name", sorted(RUNS))
+def test_a_short_run_keeps_its_bits(name: str) -> None:
+    recorded = json.loads(BITS.read_text())
+    if recorded["machine"] != machine():
+        pytest.skip(f"bits were recorded on another machine: {recorded['machine']}")
+    if name not in recorded["bits"]:
+        pytest.skip("not recorded: its optional packages were missing")
+    assert bits(name) == recorded["bits"][name]
+
+
+if __name__ == "__main__":
+    names = [argument for argument in sys.argv[1:] if argument != "--write"] or sorted(RUNS)
+    found = {}
+    for each in names:
+        try:
+            found[each] = bits(each)
+        except ImportError as error:
+            print(f"{each}: {error}", file=sys.stderr)
+    content = json.dumps({"machine": machine(), "bits": found}, indent=1) + "\n"
+    if "--write" in sys.argv[1:]:
+        BITS.write_text(content)
+    else:
+        print(content)
