@@ -18,18 +18,18 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from morl.agents.constraints import (
+from morl.agents.learners.core.normalisation import RunningMoments
+from morl.agents.learners.core.rollouts import Collector
+from morl.agents.learners.ppo.constraints import (
     Table,
     interior_point_weights,
     objective_scale,
     thresholds,
 )
-from morl.agents.networks import NetworkSpec, initial_rows
-from morl.agents.normalisation import RunningMoments
-from morl.agents.policies import NetworkPolicy
-from morl.agents.ppo import Experience, PopulationPPO, PPOConfig
-from morl.agents.rollouts import Collector
-from morl.agents.trust_region import TrustRegionConfig, trust_region_step
+from morl.agents.learners.ppo.learner import Experience, PopulationPPO, PPOConfig
+from morl.agents.learners.ppo.networks import NetworkSpec, initial_rows
+from morl.agents.learners.ppo.policies import NetworkPolicy
+from morl.agents.learners.ppo.trust_region import TrustRegionConfig, trust_region_step
 from morl.archive import ParetoArchive, crowding_distance
 from morl.evaluation import rollout
 from morl.preferences import check_preferences, lattice

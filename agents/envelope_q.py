@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from morl.agents.discrete_sac_policies import Actor, ConditionedPolicy
-from morl.agents.envelope_learner import EnvelopeLearner, LearnerSettings, Worth
-from morl.agents.replay_agent import CollectionConfig, ReplayAgent
+from morl.agents.learners.conditioned.policies import Actor, ConditionedPolicy
+from morl.agents.learners.replay.agent import CollectionConfig, ReplayAgent
+from morl.agents.learners.vector_q.envelope import EnvelopeLearner, LearnerSettings, Worth
 from morl.compositional import CompositionalCore, NotCompositionalError, core_of
 from morl.preferences import dirichlet
 from morl.registry import register_agent

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from morl.agents.discrete_sac_agent import AgentConfig, DiscreteSACAgent
-from morl.agents.discrete_sac_policies import ConditionedPolicy
+from morl.agents.learners.conditioned.policies import ConditionedPolicy
+from morl.agents.learners.sac.agent import AgentConfig, DiscreteSACAgent
 from morl.preferences import dirichlet
 from morl.registry import register_agent
 from morl.types import Task

@@ -13,22 +13,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from morl.agents.gflownet_agent import (
+from morl.agents.learners.gflownet.agent import (
     ObjectSampler,
     SamplerConfig,
     require_choice,
     require_positive,
 )
-from morl.agents.gflownet_conditions import (
+from morl.agents.learners.gflownet.conditions import (
     check_exponents,
     cosines,
     goal_log_rewards,
     thermometer,
 )
-from morl.agents.gflownet_learner import BALANCES, balance
-from morl.agents.gflownet_networks import Array, Indices
-from morl.agents.gflownet_replay import TrajectoryReplay
-from morl.agents.gflownet_sampler import Trajectories
+from morl.agents.learners.gflownet.learner import BALANCES, balance
+from morl.agents.learners.gflownet.networks import Array, Indices
+from morl.agents.learners.gflownet.replay import TrajectoryReplay
+from morl.agents.learners.gflownet.sampler import Trajectories
 from morl.preferences import dirichlet
 from morl.registry import register_agent
 from morl.search_space import searchable

@@ -16,8 +16,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from morl.agents.preference_scales import checked_factors, rescaled
-from morl.agents.reference_policies import UnfitTaskError
+from morl.agents.learners.core.errors import NoLegalActionError, UnsupportedTaskError
+from morl.agents.learners.core.preference_scales import checked_factors, rescaled
 from morl.preferences import check_preferences, lattice
 from morl.registry import register_agent
 from morl.search_space import searchable
@@ -61,10 +61,6 @@ class Config:
             raise ValueError(f"width must be from 0 up, got {self.width}")
         if not 0.0 < self.ridge < np.inf:
             raise ValueError(f"ridge must be positive, got {self.ridge}")
-
-
-class NoLegalActionError(UnfitTaskError):
-    """An observation by which no action is available."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +248,7 @@ class LinUCB:
         seed: root of its random streams.
 
     Raises:
-        UnfitTaskError: if actions are not discrete, or observations too large.
+        UnsupportedTaskError: if actions are not discrete, or observations too large.
     """
 
     def __init__(self, task: Task, config: Config, *, total_steps: int, seed: int) -> None:
@@ -375,11 +371,13 @@ def _arms_of(task: Task, batch: Any) -> Arms:  # noqa: ANN401 - any batch
     """How the observations of a task describe its actions."""
     space = batch.single_action_space
     if not isinstance(space, spaces.Discrete):
-        raise UnfitTaskError(f"{task.spec.id}: linucb chooses among discrete actions, not {space}")
+        raise UnsupportedTaskError(
+            f"{task.spec.id}: linucb chooses among discrete actions, not {space}"
+        )
     size = int(np.prod(batch.single_observation_space.shape or (1,)))
     arms = Arms(int(space.n), size, rows=task.spec.features_per_action is not None)
     if arms.features > MOST_FEATURES:
-        raise UnfitTaskError(
+        raise UnsupportedTaskError(
             f"{task.spec.id}: {arms.features} features of an action are too many for linucb, which "
             f"takes at most {MOST_FEATURES}"
         )

@@ -14,12 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from morl.agents.gflownet_agent import NETWORKS, SamplerConfig, policy_network, require_choice
-from morl.agents.gflownet_learner import FlowLearner, balance
-from morl.agents.gflownet_networks import Array, LogPartition
-from morl.agents.gflownet_sampler import Trajectories
-from morl.agents.object_search import ObjectSearch, SearchConfig
-from morl.agents.surrogates import FEATURES, Botorch, Surrogate, features_of
+from morl.agents.learners.gflownet.agent import (
+    NETWORKS,
+    SamplerConfig,
+    policy_network,
+    require_choice,
+)
+from morl.agents.learners.gflownet.learner import FlowLearner, balance
+from morl.agents.learners.gflownet.networks import Array, LogPartition
+from morl.agents.learners.gflownet.sampler import Trajectories
+from morl.agents.learners.search.objects import ObjectSearch, SearchConfig
+from morl.agents.learners.search.surrogates import FEATURES, Botorch, Surrogate, features_of
 from morl.compositional import (
     Actions,
     CompositionalCore,
@@ -212,7 +217,7 @@ class MOGFNAL(ObjectSearch):
     Raises:
         NotCompositionalError: the task builds no objects.
         MissingExtraError: botorch is not installed.
-        SearchBudgetError: the budget does not allow a single round.
+        BudgetError: the budget does not allow a single round.
     """
 
     name = "mogfn_al"

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from morl.agents.gflownet_agent import (
+from morl.agents.learners.gflownet.agent import (
     ObjectSampler,
     SamplerConfig,
     require_choice,
     require_positive,
 )
-from morl.agents.gflownet_conditions import (
+from morl.agents.learners.gflownet.conditions import (
     DISTRIBUTIONS,
     SCALARISATIONS,
     check_exponents,
@@ -25,8 +25,8 @@ from morl.agents.gflownet_conditions import (
     largest_exponent,
     thermometer,
 )
-from morl.agents.gflownet_learner import BALANCES, MEASURES, balance
-from morl.agents.gflownet_networks import Array
+from morl.agents.learners.gflownet.learner import BALANCES, MEASURES, balance
+from morl.agents.learners.gflownet.networks import Array
 from morl.preferences import dirichlet
 from morl.registry import register_agent
 from morl.search_space import searchable

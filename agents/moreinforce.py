@@ -13,16 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from morl.agents.gflownet_agent import (
+from morl.agents.learners.gflownet.agent import (
     ObjectSampler,
     SamplerConfig,
     require_choice,
     require_positive,
 )
-from morl.agents.gflownet_conditions import SCALARISATIONS, check_exponents, thermometer
-from morl.agents.gflownet_learner import Loss, Terms
-from morl.agents.gflownet_losses import implied_log_rewards, reinforce
-from morl.agents.gflownet_networks import Array
+from morl.agents.learners.gflownet.conditions import SCALARISATIONS, check_exponents, thermometer
+from morl.agents.learners.gflownet.learner import Loss, Terms
+from morl.agents.learners.gflownet.losses import implied_log_rewards, reinforce
+from morl.agents.learners.gflownet.networks import Array
 from morl.preferences import dirichlet
 from morl.registry import register_agent
 from morl.search_space import searchable

@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from morl.agents import gflownet_kernels as kernels
-from morl.agents import gflownet_losses as losses
-from morl.agents.gflownet_agent import ObjectSampler, SamplerConfig
-from morl.agents.gflownet_networks import Array
-from morl.agents.gflownet_replay import TrajectoryReplay
-from morl.agents.gflownet_sampler import Trajectories
+from morl.agents.learners.gflownet import kernels, losses
+from morl.agents.learners.gflownet.agent import ObjectSampler, SamplerConfig
+from morl.agents.learners.gflownet.networks import Array
+from morl.agents.learners.gflownet.replay import TrajectoryReplay
+from morl.agents.learners.gflownet.sampler import Trajectories
 from morl.registry import register_agent
 from morl.types import Front, State, Task
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from morl.agents.linear_support import next_preference
-from morl.agents.reference_policies import UnfitTaskError
-from morl.agents.replay import LARGEST_BYTES
-from morl.agents.sb3_policies import ArrayPolicy, PolicyShape
-from morl.agents.sb3_runs import (
+from morl.agents.learners.core.errors import UnsupportedTaskError
+from morl.agents.learners.core.linear_support import next_preference
+from morl.agents.learners.replay.buffer import LARGEST_BYTES
+from morl.agents.learners.sb3.policies import ArrayPolicy, PolicyShape
+from morl.agents.learners.sb3.runs import (
     OFF_POLICY,
     ON_POLICY,
     InnerRun,
@@ -203,7 +203,7 @@ class SB3Agent:
         seed: root of every random stream.
 
     Raises:
-        UnfitTaskError: if the algorithm does not know the environment's actions.
+        UnsupportedTaskError: if the algorithm does not know the environment's actions.
         ValueError: if the budget does not allow an update and an evaluation in each training.
     """
 
@@ -538,27 +538,27 @@ def _require_fit(task: Task, config: Config) -> None:
     batch.close()
     needed = 2 * 4 * size * config.replay_capacity
     if config.algorithm in OFF_POLICY and needed > LARGEST_BYTES:
-        raise UnfitTaskError(
+        raise UnsupportedTaskError(
             f"{task.spec.id}: a replay of {config.replay_capacity} observations of {size} numbers "
             f"takes {needed / 2**30:.0f} GiB; lower agent.replay_capacity"
         )
     discrete = isinstance(space, spaces.Discrete)
     if not discrete and not (isinstance(space, spaces.Box) and len(space.shape) == 1):
-        raise UnfitTaskError(
+        raise UnsupportedTaskError(
             f"{task.spec.id}: sb3 acts in Discrete and one-dimensional Box spaces, not in {space}"
         )
     if isinstance(space, spaces.Box) and not space.is_bounded():
-        raise UnfitTaskError(
+        raise UnsupportedTaskError(
             f"{task.spec.id}: Stable-Baselines3 needs bounds of continuous actions, and {space} "
             "has none; choose another agent, such as c_morl"
         )
     if config.algorithm == "dqn" and not discrete:
-        raise UnfitTaskError(
+        raise UnsupportedTaskError(
             f"{task.spec.id}: sb3 with agent.algorithm=dqn needs discrete actions, these are "
             f"{space}; choose agent.algorithm=ppo, a2c, sac or td3"
         )
     if config.algorithm in ("sac", "td3") and discrete:
-        raise UnfitTaskError(
+        raise UnsupportedTaskError(
             f"{task.spec.id}: sb3 with agent.algorithm={config.algorithm} needs continuous "
             f"actions, these are {space}; choose agent.algorithm=ppo, a2c or dqn"
         )
@@ -570,7 +570,7 @@ def _reward_scales(task: Task, config: Config) -> Vector:
         return np.ones(task.spec.num_objectives)
     vector = np.asarray(scales, np.float64)
     if vector.shape != (task.spec.num_objectives,) or not (vector > 0.0).all():
-        raise UnfitTaskError(
+        raise UnsupportedTaskError(
             f"{task.spec.id}: agent.reward_scales must be {task.spec.num_objectives} positive "
             f"numbers ({', '.join(task.spec.objective_names)}), got {tuple(scales)}"
         )

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from morl.agents.offloading_heuristics import ServerModel, model_of
-from morl.agents.preference_scales import checked_factors, rescaled
-from morl.agents.reference_policies import UnfitTaskError
+from morl.agents.learners.core.errors import UnsupportedTaskError
+from morl.agents.learners.core.preference_scales import checked_factors, rescaled
+from morl.agents.offloading_heuristic import ServerModel, model_of
 from morl.preferences import check_preferences, lattice
 from morl.registry import register_agent
 from morl.search_space import searchable
@@ -99,7 +99,7 @@ class SimulatedAnnealing:
         seed: root of its random streams.
 
     Raises:
-        UnfitTaskError: if the environment is another, or observations do not tell the step.
+        UnsupportedTaskError: if the environment is another, or observations do not tell the step.
     """
 
     def __init__(self, task: Task, config: Config, *, total_steps: int, seed: int) -> None:
@@ -111,7 +111,7 @@ class SimulatedAnnealing:
         self._rounds = 0
         self._model = model_of(task, agent="simulated_annealing")
         if not self._model.exact or task.spec.horizon is None:
-            raise UnfitTaskError(
+            raise UnsupportedTaskError(
                 f"{task.spec.id}: simulated_annealing plans by the step, which observations must "
                 "tell; make the environment with observation='marginal'"
             )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from morl.agents.object_search import ObjectSearch, SearchConfig
+from morl.agents.learners.search.objects import ObjectSearch, SearchConfig
 from morl.compositional import EVEN, States, Walks, even_length_walks, random_walks
 from morl.registry import register_agent
 

@@ -9,7 +9,13 @@ from pathlib import Path
 from morl.registry import DISTRIBUTION
 from morl.result import PACKAGES, distribution_version
 
-_DECIDING = ("*.py", "envs/*.py", "agents/*.py", "experiments/run.py", "experiments/measures.py")
+_DECIDING = (
+    "*.py",
+    "envs/**/*.py",
+    "agents/**/*.py",
+    "experiments/run.py",
+    "experiments/measures.py",
+)
 """Source files that can change a result, relative to the package."""
 
 

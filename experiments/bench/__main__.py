@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from morl.experiments.bench import end_to_end, environments, population, profile, threads
+from morl.experiments.bench import end_to_end, environments, population, threads, training_profile
 from morl.experiments.bench.measurement import RESULTS
 
 BENCHMARKS = ("population", "end_to_end", "environments", "profile", "threads")
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             plot=SPEED_PLOT if committed else options.output / "environments.png",
         )
     if "profile" in chosen:
-        profile.main(output=options.output)
+        training_profile.main(output=options.output)
     if "threads" in chosen:
         threads.main(pairs=options.pairs or 9, output=options.output)
     return 0

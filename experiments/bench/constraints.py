@@ -18,8 +18,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from morl.agents.c_morl import CMORL, Config, Member
-from morl.agents.networks import Block
-from morl.agents.normalisation import RunningMoments
+from morl.agents.learners.core.normalisation import RunningMoments
+from morl.agents.learners.ppo.networks import Block
 from morl.envs.vector import BatchedEnv
 from morl.experiments.bench.measurement import RESULTS, table, write_report
 from morl.types import EnvSpec, Front, Objective, Task

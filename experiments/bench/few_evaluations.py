@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from morl.agents.object_search import ObjectSearch
+from morl.agents.learners.search.objects import ObjectSearch
 from morl.envs import make_task
 from morl.experiments.bench.measurement import RESULTS, single_thread, table, write_report
 from morl.indicators import hypervolume

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from morl.agents.gflownet_learner import FlowLearner, balance
-from morl.agents.gflownet_networks import LogPartition, PerceptronPolicy
+from morl.agents.learners.gflownet.learner import FlowLearner, balance
+from morl.agents.learners.gflownet.networks import LogPartition, PerceptronPolicy
 from morl.agents.mogfn_pc import MOGFNPC, Config
 from morl.compositional import core_of
 from morl.envs import make_task

@@ -20,8 +20,8 @@ from typing import Any, cast
 import numpy as np
 from gymnasium import spaces
 
-from morl.agents.gflownet_agent import ObjectSampler
-from morl.agents.object_search import ObjectSearch
+from morl.agents.learners.gflownet.agent import ObjectSampler
+from morl.agents.learners.search.objects import ObjectSearch
 from morl.compositional import CompositionalCore, States, core_of, random_walks
 from morl.diversity import mean_pairwise_distance
 from morl.envs import make_task

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morl import storage
-from morl.agents.preference_scales import rescaled
+from morl.agents.learners.core.preference_scales import rescaled
 from morl.checkpoint import load_checkpoint
 from morl.envs import make_task
 from morl.envs.mec_offloading import REFERENCES

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from morl.agents.networks import NetworkSpec, Rows, initial_rows
-from morl.agents.ppo import Experience, PopulationPPO, PPOConfig
-from morl.agents.rollouts import ActionAdapter
+from morl.agents.learners.core.rollouts import ActionAdapter
+from morl.agents.learners.ppo.learner import Experience, PopulationPPO, PPOConfig
+from morl.agents.learners.ppo.networks import NetworkSpec, Rows, initial_rows
 from morl.experiments.bench.measurement import (
     Pairs,
     cpu_cost,

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeAlias, cast
 import numpy as np
 
 from morl import storage
-from morl.agents.gflownet_agent import ObjectSampler
+from morl.agents.learners.gflownet.agent import ObjectSampler
 from morl.agents.uniform_sampling import UniformSampling
 from morl.archive import ParetoArchive
 from morl.compositional import (

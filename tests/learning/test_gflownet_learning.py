@@ -8,7 +8,7 @@ import torch
 
 from morl.agents import goal_conditioned_gflownet as goals
 from morl.agents import mogfn_pc, op_gfn
-from morl.agents.gflownet_conditions import SCALARISATIONS, cosines
+from morl.agents.learners.gflownet.conditions import SCALARISATIONS, cosines
 from morl.compositional import (
     enumerate_graph,
     object_probabilities,

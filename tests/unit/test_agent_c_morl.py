@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from morl.agents.c_morl import CMORL, Config, Member
-from morl.agents.normalisation import RunningMoments
+from morl.agents.learners.core.normalisation import RunningMoments
 from morl.envs import make_task
 from morl.evaluation import rollout
 from morl.indicators import hypervolume

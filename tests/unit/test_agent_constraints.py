@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from morl.agents.constraints import interior_point_weights, objective_scale, thresholds
-from morl.agents.trust_region import QuadraticModel, solve_step
+from morl.agents.learners.ppo.constraints import interior_point_weights, objective_scale, thresholds
+from morl.agents.learners.ppo.trust_region import QuadraticModel, solve_step
 
 TWO = np.array([0, 1])
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from morl.agents.discrete_sac_networks import UnfitNetworkError
 from morl.agents.envelope_q import Config, EnvelopeQ
-from morl.agents.replay_agent import UnfitTaskError
+from morl.agents.learners.conditioned.networks import UnfitNetworkError
+from morl.agents.learners.core.errors import UnsupportedTaskError
 from morl.compositional import core_of
 from morl.envs import make_task
 from morl.evaluation import rollout
@@ -139,7 +139,7 @@ def test_settings_without_meaning_are_refused(settings: dict[str, Any], words: s
 
 
 def test_continuous_actions_are_refused_with_another_agent_named() -> None:
-    with pytest.raises(UnfitTaskError, match=r"water-reservoir-v0.*c_morl"):
+    with pytest.raises(UnsupportedTaskError, match=r"water-reservoir-v0.*c_morl"):
         agent(make_task("water-reservoir-v0"))
 
 

@@ -12,19 +12,20 @@ from hypothesis import strategies as st
 
 from morl.agents import goal_conditioned_gflownet as goals
 from morl.agents import mogfn_pc, op_gfn
-from morl.agents.gflownet_agent import BudgetError, SamplerConfig, own_preferences
-from morl.agents.gflownet_conditions import (
+from morl.agents.learners.core.errors import BudgetError
+from morl.agents.learners.gflownet.agent import SamplerConfig, own_preferences
+from morl.agents.learners.gflownet.conditions import (
     SCALARISATIONS,
     ExponentError,
     draw_exponents,
     goal_log_rewards,
     thermometer,
 )
-from morl.agents.gflownet_learner import FlowLearner, balance
-from morl.agents.gflownet_networks import LogPartition, PerceptronPolicy
-from morl.agents.gflownet_policies import BuildingPolicy
-from morl.agents.gflownet_replay import TrajectoryReplay
-from morl.agents.gflownet_sampler import Sampler
+from morl.agents.learners.gflownet.learner import FlowLearner, balance
+from morl.agents.learners.gflownet.networks import LogPartition, PerceptronPolicy
+from morl.agents.learners.gflownet.policies import BuildingPolicy
+from morl.agents.learners.gflownet.replay import TrajectoryReplay
+from morl.agents.learners.gflownet.sampler import Sampler
 from morl.compositional import NotCompositionalError, ObjectiveError, core_of, enumerate_graph
 from morl.envs import make_task
 from morl.evaluation import rollout

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from morl.agents import gflownet_losses as losses
+from morl.agents.learners.gflownet import losses
 
 LENGTHS = torch.tensor([2, 1])
 LOG_FLOWS = torch.tensor([[3.0, 1.0], [2.0, 99.0]])  # 99: padding

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from morl.agents import gflownet_kernels as kernels
-from morl.agents.gflownet_networks import FlatParameters, LogPartition, PerceptronPolicy
+from morl.agents.learners.gflownet import kernels
+from morl.agents.learners.gflownet.networks import FlatParameters, LogPartition, PerceptronPolicy
 
 ROWS = np.array([0, 1, 2, 0, 2, 2])
 STATES = np.array([[0, 1], [1, 0], [2, 2], [1, 1], [0, 0], [2, 1]])

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from morl.agents import mogfn_pc, op_gfn
-from morl.agents.gflownet_sampler import Sampler
-from morl.agents.gflownet_transformer import TransformerPolicy, sinusoids
+from morl.agents.learners.gflownet.sampler import Sampler
+from morl.agents.learners.gflownet.transformer import TransformerPolicy, sinusoids
 from morl.compositional import core_of
 from morl.envs import make_task
 from morl.evaluation import rollout

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from morl.agents.gmorl import GMORL, Config
+from morl.agents.learners.core.errors import UnsupportedTaskError
+from morl.agents.learners.core.preference_scales import rescaled
+from morl.agents.learners.core.rollouts import Rollout
+from morl.agents.learners.replay.agent import ReturnRange, preference_lattice
 from morl.agents.multi_policy_sac import Config as MultiConfig
 from morl.agents.multi_policy_sac import MultiPolicySAC
-from morl.agents.preference_scales import rescaled
-from morl.agents.replay_agent import ReturnRange, UnfitTaskError, preference_lattice
-from morl.agents.rollouts import Rollout
 from morl.envs import make_task
 from morl.evaluation import rollout
 from morl.preferences import PreferenceError
@@ -54,7 +55,7 @@ def test_the_upper_bound_keeps_its_contract_there() -> None:
 
 
 def test_a_small_paper_network_keeps_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
-    from morl.agents import discrete_sac
+    from morl.agents.learners.sac import discrete as discrete_sac
 
     def small(*arguments: Any) -> Any:
         return replace(paper(*arguments), row_units=8, units=8)
@@ -260,7 +261,7 @@ def test_settings_without_meaning_are_refused(settings: dict[str, Any], words: s
 def test_environments_that_do_not_fit_are_refused(
     env_id: str, settings: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(UnfitTaskError, match=words):
+    with pytest.raises(UnsupportedTaskError, match=words):
         GMORL(make_task(env_id), Config(**{**TINY, **settings}), total_steps=1000, seed=0)
 
 

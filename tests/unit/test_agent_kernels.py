@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from morl.agents import kernels, losses
-from morl.agents.networks import NetworkSpec, PopulationNetwork, initial_rows
-from morl.agents.ppo import PopulationPPO, PPOConfig, standardise
-from morl.agents.rollouts import ActionAdapter
+from morl.agents.learners.core.rollouts import ActionAdapter
+from morl.agents.learners.ppo import kernels, losses
+from morl.agents.learners.ppo.learner import PopulationPPO, PPOConfig, standardise
+from morl.agents.learners.ppo.networks import NetworkSpec, PopulationNetwork, initial_rows
 
 
 def grid(values):

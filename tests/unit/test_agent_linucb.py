@@ -5,16 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from morl.agents.linucb import (
-    Arms,
-    Config,
-    LinearBandit,
-    LinUCB,
-    NoLegalActionError,
-    Regressions,
-    predicted,
-)
-from morl.agents.reference_policies import UnfitTaskError
+from morl.agents.learners.core.errors import NoLegalActionError, UnsupportedTaskError
+from morl.agents.linucb import Arms, Config, LinearBandit, LinUCB, Regressions, predicted
 from morl.envs import make_task
 from morl.evaluation import rollout
 from morl.preferences import PreferenceError
@@ -117,7 +109,7 @@ def test_solutions_answer_the_lattice_or_what_they_are_asked():
 
 
 def test_what_it_cannot_do_is_refused():
-    with pytest.raises(UnfitTaskError, match=r"building-3d-v0.*discrete actions"):
+    with pytest.raises(UnsupportedTaskError, match=r"building-3d-v0.*discrete actions"):
         LinUCB(make_task("building-3d-v0"), Config(), total_steps=1, seed=0)
     for settings, message in (
         ({"width": -1.0}, "width must be from 0 up"),

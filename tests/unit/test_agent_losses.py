@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from morl.agents import losses
+from morl.agents.learners.ppo import losses
 
 
 def test_clipped_surrogate_is_pessimistic():

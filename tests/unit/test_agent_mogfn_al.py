@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from morl.agents.evolution import MissingExtraError
+from morl.agents.learners.core.errors import MissingExtraError
+from morl.agents.learners.search.surrogates import (
+    Botorch,
+    Improvement,
+    Surrogate,
+    features_of,
+    spectrum,
+)
 from morl.agents.mogfn_al import MOGFNAL, Config, variations
-from morl.agents.surrogates import Botorch, Improvement, Surrogate, features_of, spectrum
 from morl.compositional import CompositionError, core_of, follow, random_walks, walks_to
 from morl.envs import make_task
 from morl.testing import check_agent

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from morl.agents.normalisation import RunningMoments, normalise_observations
+from morl.agents.learners.core.normalisation import RunningMoments, normalise_observations
 
 
 @given(st.integers(0, 2**31), st.integers(1, 6))

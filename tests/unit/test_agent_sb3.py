@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from morl.agents.reference_policies import UnfitTaskError
+from morl.agents.learners.core.errors import UnsupportedTaskError
+from morl.agents.learners.sb3.policies import ArrayPolicy, PolicyShape
+from morl.agents.learners.sb3.runs import InnerRun, own_random_numbers
 from morl.agents.sb3 import ALGORITHMS, Config, SB3Agent, run_settings
-from morl.agents.sb3_policies import ArrayPolicy, PolicyShape
-from morl.agents.sb3_runs import InnerRun, own_random_numbers
 from morl.envs import make_task
 from morl.hpo.space import SearchSpace
 from morl.testing import check_agent
@@ -304,7 +304,7 @@ def test_ppo_finds_most_of_deep_sea_treasure() -> None:
 def test_unfit_algorithms_are_refused_by_name_with_a_remedy(
     algorithm: str, env: str, words: str
 ) -> None:
-    with pytest.raises(UnfitTaskError, match=words) as refusal:
+    with pytest.raises(UnsupportedTaskError, match=words) as refusal:
         SB3Agent(make_task(env), Config(algorithm=algorithm), total_steps=10**6, seed=0)
     assert isinstance(refusal.value, MorlError)
 
@@ -315,9 +315,9 @@ def test_a_budget_too_small_for_a_training_is_refused_with_what_would_fit() -> N
 
 
 def test_reward_scales_and_replays_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(UnfitTaskError, match="reward_scales must be 2 positive numbers"):
+    with pytest.raises(UnsupportedTaskError, match="reward_scales must be 2 positive numbers"):
         SB3Agent(home("ppo"), small(reward_scales=(1.0,)), total_steps=5000, seed=0)
-    with pytest.raises(UnfitTaskError, match=r"GiB; lower agent\.replay_capacity"):
+    with pytest.raises(UnsupportedTaskError, match=r"GiB; lower agent\.replay_capacity"):
         SB3Agent(home("dqn"), small("dqn", replay_capacity=10**10), total_steps=5000, seed=0)
 
 

@@ -15,7 +15,7 @@ import pytest
 import short_runs
 
 from morl import storage
-from morl.agents.networks import initial_rows
+from morl.agents.learners.ppo.networks import initial_rows
 from morl.envs import make_task
 from morl.experiments.bench import __main__ as command
 from morl.experiments.bench import end_to_end, learning, measurement, population, resume
@@ -273,11 +273,11 @@ def test_runs_by_other_code_are_told_apart(lever_runs: tuple[Path, list[RunResul
     one, two = finished(lever_runs)
     summary = learning.summarise(LEVERS, [one, two])
     assert summary["code"] == {"differs_between_seeds": [], "differs_from_this_code": []}
-    older = dataclasses.replace(two, code={**two.code, "agents/ppo.py": "0" * 16})
+    older = dataclasses.replace(two, code={**two.code, "agents/learners/ppo/learner.py": "0" * 16})
     summary = learning.summarise(LEVERS, [one, older])
     assert summary["code"] == {
-        "differs_between_seeds": ["agents/ppo.py"],
-        "differs_from_this_code": ["agents/ppo.py"],
+        "differs_between_seeds": ["agents/learners/ppo/learner.py"],
+        "differs_from_this_code": ["agents/learners/ppo/learner.py"],
     }
     assert summary["seeds"][0]["code_sha256"] != summary["seeds"][1]["code_sha256"]
 

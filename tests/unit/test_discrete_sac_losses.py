@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from morl.agents import discrete_sac_losses as losses
+from morl.agents.learners.sac import losses
 
 
 def tensor(*rows: object) -> Tensor:

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from morl.agents.discrete_sac import NoLegalActionError, SACConfig, View, hinges, make_network
-from morl.agents.discrete_sac_networks import (
+from morl.agents.learners.conditioned.networks import (
     CompactNetwork,
     FlatNetwork,
     Inputs,
@@ -22,6 +21,8 @@ from morl.agents.discrete_sac_networks import (
     initial_parameters,
     num_parameters,
 )
+from morl.agents.learners.core.errors import NoLegalActionError
+from morl.agents.learners.sac.discrete import SACConfig, View, hinges, make_network
 
 SHAPE = Shape(num_actions=5, num_features=4, num_objectives=2, by_action=True)
 

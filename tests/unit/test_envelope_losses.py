@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from morl.agents import envelope_losses as losses
+from morl.agents.learners.vector_q import losses
 
 EAST, WEST = [4.0, 0.0], [1.0, 2.0]
 BOTH = [[1.0, 0.0], [0.25, 0.75]]

@@ -61,7 +61,9 @@ def test_no_module_is_imported_under_a_second_name() -> None:
 
 def test_no_source_file_imports_a_bare_folder() -> None:
     root = Path(morl.__file__).parent
-    files = [file for name in ("", *BARE) for file in (root / name).glob("*.py")]
+    files = [
+        file for name in ("", *BARE) for file in (root / name).glob("**/*.py" if name else "*.py")
+    ]
     assert len(files) > 20
     for file in files:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -80,7 +82,7 @@ def test_only_tracking_imports_wandb() -> None:
     importing = [
         file.name
         for name in ("", *BARE)
-        for file in (root / name).glob("*.py")
+        for file in (root / name).glob("**/*.py" if name else "*.py")
         if "import wandb" in file.read_text(encoding="utf-8")
     ]
     assert importing == ["tracking.py"]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from morl.agents.linear_support import corner_weights, improvement, next_preference
+from morl.agents.learners.core.linear_support import corner_weights, improvement, next_preference
 
 ENDS = np.eye(2)
 

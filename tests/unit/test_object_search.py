@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from morl.agents import evolution, moreinforce, uniform_sampling
-from morl.agents.evolution import MissingExtraError, reference_directions
-from morl.agents.gflownet_learner import Terms
-from morl.agents.object_search import SearchBudgetError
+from morl.agents import moreinforce, nsga2, nsga3, uniform_sampling
+from morl.agents.learners.core.errors import BudgetError, MissingExtraError
+from morl.agents.learners.gflownet.learner import Terms
+from morl.agents.learners.search.evolution import reference_directions
 from morl.compositional import NotCompositionalError
 from morl.envs import make_task
 from morl.evaluation import rollout
@@ -25,13 +26,13 @@ from morl.types import MorlError
 
 GRID = make_task("hypergrid-v0", kwargs={"height": 8})
 WHOLE = make_task("hypergrid-v0")
-HAVE_PYMOO = evolution.importlib.util.find_spec("pymoo") is not None
+HAVE_PYMOO = importlib.util.find_spec("pymoo") is not None
 needs_pymoo = pytest.mark.skipif(not HAVE_PYMOO, reason="needs the extra evolution")
 
 MAKERS: dict[str, tuple[Callable[..., Any], Any]] = {
     "uniform_sampling": (uniform_sampling.UniformSampling, uniform_sampling.Config),
-    "nsga2": (evolution.NSGA2, evolution.Config),
-    "nsga3": (evolution.NSGA3, evolution.Config),
+    "nsga2": (nsga2.NSGA2, nsga2.Config),
+    "nsga3": (nsga3.NSGA3, nsga3.Config),
 }
 SEARCHES = [
     pytest.param("uniform_sampling"),
@@ -102,7 +103,7 @@ def test_before_the_first_round_a_preference_gets_some_object():
 
 def test_a_budget_without_a_round_is_refused():
     message = "hypergrid-v0: a budget of 100 steps is less than one round of 128 objects"
-    with pytest.raises(SearchBudgetError, match=message):
+    with pytest.raises(BudgetError, match=message):
         agent("uniform_sampling", total_steps=100)
 
 
@@ -211,7 +212,7 @@ def test_without_pymoo_the_extra_is_named(monkeypatch):
 )
 def test_settings_without_meaning_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
-        evolution.Config(**settings)
+        nsga2.Config(**settings)
 
 
 # MOREINFORCE

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from morl.agents.offloading_heuristics import (
+from morl.agents.learners.core.errors import UnsupportedTaskError
+from morl.agents.learners.core.preference_scales import checked_factors, rescaled
+from morl.agents.offloading_heuristic import (
     Config,
     CostPolicy,
     NoServerError,
@@ -15,8 +17,6 @@ from morl.agents.offloading_heuristics import (
     least,
     model_of,
 )
-from morl.agents.preference_scales import checked_factors, rescaled
-from morl.agents.reference_policies import UnfitTaskError
 from morl.envs import EnvArgumentError, make_task, make_vec
 from morl.evaluation import rollout
 from morl.experiments.config import EnvConfig, RunConfig
@@ -221,9 +221,9 @@ def test_sweeps_offer_a_policy_a_preference_and_single_rules_one():
 
 
 def test_other_environments_and_settings_are_refused():
-    with pytest.raises(UnfitTaskError, match=r"minecart-v0.*mec-offloading-v0"):
+    with pytest.raises(UnsupportedTaskError, match=r"minecart-v0.*mec-offloading-v0"):
         agent("greedy", make_task("minecart-v0"))
-    with pytest.raises(UnfitTaskError, match=r"building-3d-v0.*mec-offloading-v0"):
+    with pytest.raises(UnsupportedTaskError, match=r"building-3d-v0.*mec-offloading-v0"):
         agent("greedy", make_task("building-3d-v0"))
     for settings, message in (
         ({"rule": "best"}, "rule must be one of random, cloud"),

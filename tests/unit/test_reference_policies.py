@@ -8,15 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from morl.agents.reference_policies import (
-    BuildingController,
-    BuildingControllerConfig,
-    DoNothing,
-    DoNothingConfig,
-    InversePolicy,
-    UnfitTaskError,
-    _bounded_inverse,
-)
+from morl.agents.building_controller import BuildingController, InversePolicy, _bounded_inverse
+from morl.agents.building_controller import Config as BuildingControllerConfig
+from morl.agents.do_nothing import Config as DoNothingConfig
+from morl.agents.do_nothing import DoNothing
+from morl.agents.learners.core.errors import UnsupportedTaskError
 from morl.envs import make_task
 from morl.envs.building import HOURS, PRICES, BuildingVectorEnv, building_model
 from morl.evaluation import rollout
@@ -60,9 +56,9 @@ def test_resting_in_a_box_is_zero_or_the_nearest_to_it():
 
 
 def test_resting_where_no_action_is_idle_is_refused_unless_one_is_named():
-    with pytest.raises(UnfitTaskError, match=r"deep-sea-treasure-v0.*agent\.idle_action"):
+    with pytest.raises(UnsupportedTaskError, match=r"deep-sea-treasure-v0.*agent\.idle_action"):
         resting("deep-sea-treasure-v0")
-    with pytest.raises(UnfitTaskError, match="idle_action 4 is not in"):
+    with pytest.raises(UnsupportedTaskError, match="idle_action 4 is not in"):
         resting("deep-sea-treasure-v0", idle_action=4)
     # Against the left wall for 100 steps.
     assert resting("deep-sea-treasure-v0", idle_action=2)[0] == 0.0
@@ -76,7 +72,7 @@ def test_the_action_named_in_a_spec_is_one_that_rests():
 
 
 def test_only_buildings_are_controlled():
-    with pytest.raises(UnfitTaskError, match=r"minecart-v0.*building-3d-v0"):
+    with pytest.raises(UnsupportedTaskError, match=r"minecart-v0.*building-3d-v0"):
         controller(make_task("minecart-v0"))
     with pytest.raises(ValueError, match="at least 2, got 1"):
         BuildingControllerConfig(strengths=1)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from morl.agents.replay import Replay, ReplayError, Transitions
-from morl.agents.rollouts import Rollout, Truncation
+from morl.agents.learners.core.rollouts import Rollout, Truncation
+from morl.agents.learners.replay.buffer import Replay, ReplayError, Transitions
 
 
 def make(*, envs: int = 2, capacity: int = 20, policies: int = 1) -> Replay:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from morl.agents.offloading_heuristics import model_of
-from morl.agents.preference_scales import rescaled
-from morl.agents.reference_policies import UnfitTaskError
+from morl.agents.learners.core.errors import UnsupportedTaskError
+from morl.agents.learners.core.preference_scales import rescaled
+from morl.agents.offloading_heuristic import model_of
 from morl.agents.simulated_annealing import Config, PlanPolicy, SimulatedAnnealing
 from morl.envs import make_task
 from morl.evaluation import rollout
@@ -77,9 +77,9 @@ def test_answers_are_those_of_the_nearest_preference():
 
 
 def test_what_it_cannot_do_is_refused():
-    with pytest.raises(UnfitTaskError, match="observation='marginal'"):
+    with pytest.raises(UnsupportedTaskError, match="observation='marginal'"):
         SimulatedAnnealing(make_task("mec-offloading-v0"), Config(), total_steps=1, seed=0)
-    with pytest.raises(UnfitTaskError, match=r"minecart-v0.*mec-offloading-v0"):
+    with pytest.raises(UnsupportedTaskError, match=r"minecart-v0.*mec-offloading-v0"):
         SimulatedAnnealing(make_task("minecart-v0"), Config(), total_steps=1, seed=0)
     for settings, message in (
         ({"policies": 1}, "policies must be at least 2"),

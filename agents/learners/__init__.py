@@ -1,0 +1,1 @@
+"""Learners: the machinery behind the agents; nothing here is registered."""

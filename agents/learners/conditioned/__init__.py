@@ -1,0 +1,1 @@
+"""Networks and policies that see a preference."""

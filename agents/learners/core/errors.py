@@ -1,0 +1,21 @@
+"""Errors that agents of every family raise."""
+
+from __future__ import annotations
+
+from morl.types import MorlError
+
+
+class UnsupportedTaskError(MorlError, ValueError):
+    """An environment that the agent cannot act in, or settings that do not fit it."""
+
+
+class NoLegalActionError(UnsupportedTaskError):
+    """An observation in which every action is forbidden."""
+
+
+class BudgetError(MorlError, ValueError):
+    """A budget that does not allow a single update."""
+
+
+class MissingExtraError(MorlError, ImportError):
+    """An agent needs a package that is not installed."""

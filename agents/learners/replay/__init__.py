@@ -1,0 +1,1 @@
+"""Collecting, storing and learning from transitions."""

@@ -1,0 +1,1 @@
+"""Trainings of Stable-Baselines3."""

@@ -1,0 +1,1 @@
+"""Vector-valued Q learning."""
