@@ -70,11 +70,17 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], int, dict[str, Any]]] = {
 def machine() -> dict[str, str]:
     """What the bits of a run depend on beside the code."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    lines = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
+    facts = {
+        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)
+    }
+    # Two processors of one name can differ in what they compile to and so in how sums round.
+    flags = hashlib.sha256(" ".join(sorted(facts.get("flags", "").split())).encode()).hexdigest()
+    names = [facts.get(key, "") for key in ("model name", "cpu family", "model", "stepping")]
     packages = ("numpy", "torch", "numba", "scipy", "stable-baselines3")
     return {
-        "processor": names[0] if names else platform.processor(),
+        "processor": " ".join(names) if facts else platform.processor(),
+        "flags": flags[:12],
         **{name: metadata.version(name) for name in packages},
     }
 
