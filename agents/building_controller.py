@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from morl.agents.learners.core.errors import UnsupportedTaskError
 from morl.agents.learners.core.fixed_agent import FixedAgent
+from morl.capabilities import Capabilities
 from morl.registry import register_agent
 from morl.types import Policy, Task
 
@@ -66,7 +67,11 @@ class Config:
             raise ValueError(f"strengths must be at least 2, got {self.strengths}")
 
 
-@register_agent("building_controller", config=Config)
+@register_agent(
+    "building_controller",
+    config=Config,
+    acts=Capabilities(actions=("box",), environments=("building-*",), learns=False),
+)
 class BuildingController(FixedAgent):
     """Controllers of a building that undo the model, from not at all to fully.
 

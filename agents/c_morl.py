@@ -31,6 +31,7 @@ from morl.agents.learners.ppo.networks import NetworkSpec, initial_rows
 from morl.agents.learners.ppo.policies import NetworkPolicy
 from morl.agents.learners.ppo.trust_region import TrustRegionConfig, trust_region_step
 from morl.archive import ParetoArchive, crowding_distance
+from morl.capabilities import Capabilities
 from morl.evaluation import rollout
 from morl.preferences import check_preferences, lattice
 from morl.registry import register_agent
@@ -166,7 +167,23 @@ class Offspring:
         return (self.returns - self.threshold) / self.scale
 
 
-@register_agent("c_morl", config=Config)
+@register_agent(
+    "c_morl",
+    config=Config,
+    acts=Capabilities(
+        smoke={
+            "num_envs": 2,
+            "rollout_steps": 12,
+            "epochs": 2,
+            "minibatch": 16,
+            "num_parents": 2,
+            "selection_episodes": 1,
+            "snapshot_interval": 2,
+            "extension_updates": 3,
+            "hidden": (8,),
+        }
+    ),
+)
 class CMORL:
     """Constrained two-stage discovery of a Pareto front.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from morl.agents.learners.core.errors import UnsupportedTaskError
 from morl.agents.learners.core.fixed_agent import ConstantPolicy, FixedAgent
+from morl.capabilities import Capabilities
 from morl.registry import register_agent
 from morl.types import Task
 
@@ -27,7 +28,11 @@ class Config:
     idle_action: int | None = None
 
 
-@register_agent("do_nothing", config=Config)
+@register_agent(
+    "do_nothing",
+    config=Config,
+    acts=Capabilities(learns=False, smoke={"idle_action": 0}),
+)
 class DoNothing(FixedAgent):
     """Rests: the zero vector, or the nearest to it in bounds, or the idle action.
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from morl.agents.learners.conditioned.policies import Actor, ConditionedPolicy
 from morl.agents.learners.replay.agent import CollectionConfig, ReplayAgent
 from morl.agents.learners.vector_q.envelope import EnvelopeLearner, LearnerSettings, Worth
+from morl.capabilities import Capabilities
 from morl.compositional import CompositionalCore, NotCompositionalError, core_of
 from morl.preferences import dirichlet
 from morl.registry import register_agent
@@ -86,7 +87,20 @@ class Config(CollectionConfig):
             raise ValueError(f"every layer of hidden needs at least one unit, got {self.hidden}")
 
 
-@register_agent("envelope_q", config=Config)
+@register_agent(
+    "envelope_q",
+    config=Config,
+    acts=Capabilities(
+        actions=("discrete",),
+        smoke={
+            "num_envs": 4,
+            "updates": 2,
+            "batch": 8,
+            "replay_capacity": 500,
+            "hidden": (8,),
+        },
+    ),
+)
 class EnvelopeQ(ReplayAgent[EnvelopeLearner]):
     """One network that acts for a fresh preference in each episode and learns for many.
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from morl.agents.learners.conditioned.policies import ConditionedPolicy
 from morl.agents.learners.sac.agent import AgentConfig, DiscreteSACAgent
+from morl.capabilities import Capabilities
 from morl.preferences import dirichlet
 from morl.registry import register_agent
 from morl.types import Task
@@ -42,7 +43,20 @@ class Config(AgentConfig):
             raise ValueError(f"relabelled must be in [0, 1], got {self.relabelled}")
 
 
-@register_agent("gmorl", config=Config)
+@register_agent(
+    "gmorl",
+    config=Config,
+    acts=Capabilities(
+        actions=("discrete",),
+        smoke={
+            "num_envs": 4,
+            "updates": 2,
+            "batch": 16,
+            "replay_capacity": 500,
+            "hidden": (8,),
+        },
+    ),
+)
 class GMORL(DiscreteSACAgent):
     """A single learner that is given a fresh preference for each episode.
 

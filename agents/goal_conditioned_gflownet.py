@@ -29,6 +29,7 @@ from morl.agents.learners.gflownet.learner import BALANCES, balance
 from morl.agents.learners.gflownet.networks import Array, Indices
 from morl.agents.learners.gflownet.replay import TrajectoryReplay
 from morl.agents.learners.gflownet.sampler import Trajectories
+from morl.capabilities import Capabilities
 from morl.preferences import dirichlet
 from morl.registry import register_agent
 from morl.search_space import searchable
@@ -188,7 +189,22 @@ def fitting_resolution(num_objectives: int) -> int:
     return max(fitting, default=2)
 
 
-@register_agent("goal_conditioned_gflownet", config=Config)
+@register_agent(
+    "goal_conditioned_gflownet",
+    config=Config,
+    acts=Capabilities(
+        actions=("discrete",),
+        objects=True,
+        smoke={
+            "batch": 8,
+            "hidden": (8, 8),
+            "width": 8,
+            "layers": 1,
+            "heads": 2,
+            "archive_capacity": 10,
+        },
+    ),
+)
 class GoalConditionedGFlowNet(ObjectSampler):
     """Goal-conditional sampler.
 

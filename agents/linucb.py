@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from morl.agents.learners.core.errors import NoLegalActionError, UnsupportedTaskError
 from morl.agents.learners.core.preference_scales import checked_factors, rescaled
+from morl.capabilities import Capabilities
 from morl.preferences import check_preferences, lattice
 from morl.registry import register_agent
 from morl.search_space import searchable
@@ -237,7 +238,11 @@ class LinearBandits:
         return np.asarray(scores.argmax(axis=2), np.int64)
 
 
-@register_agent("linucb", config=Config)
+@register_agent(
+    "linucb",
+    config=Config,
+    acts=Capabilities(actions=("discrete",), smoke={"num_envs": 5, "divisions": 4}),
+)
 class LinUCB:
     """Plays episodes for preferences of a lattice and learns from every step.
 

@@ -25,6 +25,7 @@ from morl.agents.learners.gflownet.networks import Array, LogPartition
 from morl.agents.learners.gflownet.sampler import Trajectories
 from morl.agents.learners.search.objects import ObjectSearch, SearchConfig
 from morl.agents.learners.search.surrogates import FEATURES, Botorch, Surrogate, features_of
+from morl.capabilities import Capabilities
 from morl.compositional import (
     Actions,
     CompositionalCore,
@@ -204,7 +205,11 @@ class _Outlook:
         return np.stack([self._objects[index] for index in order])
 
 
-@register_agent("mogfn_al", config=Config)
+@register_agent(
+    "mogfn_al",
+    config=Config,
+    acts=Capabilities(actions=("discrete",), objects=True),
+)
 class MOGFNAL(ObjectSearch):
     """Active learning with a sampler of objects.
 

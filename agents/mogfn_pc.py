@@ -27,6 +27,7 @@ from morl.agents.learners.gflownet.conditions import (
 )
 from morl.agents.learners.gflownet.learner import BALANCES, MEASURES, balance
 from morl.agents.learners.gflownet.networks import Array
+from morl.capabilities import Capabilities
 from morl.preferences import dirichlet
 from morl.registry import register_agent
 from morl.search_space import searchable
@@ -95,7 +96,22 @@ def encode(config: Config, preferences: Front, exponents: Vector) -> Array:
     return np.concatenate(parts, axis=1)
 
 
-@register_agent("mogfn_pc", config=Config)
+@register_agent(
+    "mogfn_pc",
+    config=Config,
+    acts=Capabilities(
+        actions=("discrete",),
+        objects=True,
+        smoke={
+            "batch": 8,
+            "hidden": (8, 8),
+            "width": 8,
+            "layers": 1,
+            "heads": 2,
+            "archive_capacity": 10,
+        },
+    ),
+)
 class MOGFNPC(ObjectSampler):
     """Preference-conditional sampler.
 

@@ -23,6 +23,7 @@ from morl.agents.learners.gflownet.conditions import SCALARISATIONS, check_expon
 from morl.agents.learners.gflownet.learner import Loss, Terms
 from morl.agents.learners.gflownet.losses import implied_log_rewards, reinforce
 from morl.agents.learners.gflownet.networks import Array
+from morl.capabilities import Capabilities
 from morl.preferences import dirichlet
 from morl.registry import register_agent
 from morl.search_space import searchable
@@ -59,7 +60,22 @@ class Config(SamplerConfig):
             raise ValueError(f"preference_bins must be at least 2, got {self.preference_bins}")
 
 
-@register_agent("moreinforce", config=Config)
+@register_agent(
+    "moreinforce",
+    config=Config,
+    acts=Capabilities(
+        actions=("discrete",),
+        objects=True,
+        smoke={
+            "batch": 8,
+            "hidden": (8, 8),
+            "width": 8,
+            "layers": 1,
+            "heads": 2,
+            "archive_capacity": 10,
+        },
+    ),
+)
 class MOReinforce(ObjectSampler):
     """Preference-conditional policy gradient.
 

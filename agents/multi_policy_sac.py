@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from morl.agents.learners.conditioned.policies import ConditionedPolicy
 from morl.agents.learners.replay.agent import preference_lattice
 from morl.agents.learners.sac.agent import AgentConfig, DiscreteSACAgent
+from morl.capabilities import Capabilities
 from morl.registry import register_agent
 from morl.types import Front, Task
 
@@ -27,7 +28,21 @@ class Config(AgentConfig):
     replay_capacity: int = 400_000
 
 
-@register_agent("multi_policy_sac", config=Config)
+@register_agent(
+    "multi_policy_sac",
+    config=Config,
+    acts=Capabilities(
+        actions=("discrete",),
+        smoke={
+            "num_envs": 2,
+            "updates": 2,
+            "batch": 16,
+            "replay_capacity": 1000,
+            "divisions": 4,
+            "hidden": (8,),
+        },
+    ),
+)
 class MultiPolicySAC(DiscreteSACAgent):
     """One learner for each preference of a lattice.
 

@@ -6,10 +6,15 @@ from typing import Any
 
 from morl.agents.learners.search.evolution import Evolution
 from morl.agents.learners.search.evolution import EvolutionConfig as Config
+from morl.capabilities import Capabilities
 from morl.registry import register_agent
 
 
-@register_agent("nsga2", config=Config)
+@register_agent(
+    "nsga2",
+    config=Config,
+    acts=Capabilities(actions=("discrete",), objects=True, smoke={"batch": 8}),
+)
 class NSGA2(Evolution):
     """NSGA-II: survival by nondominated sorting and crowding."""
 

@@ -6,11 +6,16 @@ from typing import Any
 
 from morl.agents.learners.search.evolution import Evolution, reference_directions
 from morl.agents.learners.search.evolution import EvolutionConfig as Config
+from morl.capabilities import Capabilities
 from morl.registry import register_agent
 from morl.types import State
 
 
-@register_agent("nsga3", config=Config)
+@register_agent(
+    "nsga3",
+    config=Config,
+    acts=Capabilities(actions=("discrete",), objects=True, smoke={"batch": 8}),
+)
 class NSGA3(Evolution):
     """NSGA-III: survival by nondominated sorting and niches around reference directions."""
 

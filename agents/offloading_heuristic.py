@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from morl.agents.learners.core.errors import UnsupportedTaskError
 from morl.agents.learners.core.fixed_agent import FixedAgent
 from morl.agents.learners.core.preference_scales import checked_factors, rescaled
+from morl.capabilities import Capabilities
 from morl.preferences import check_preferences, lattice
 from morl.registry import register_agent
 from morl.types import Front, Policy, Solution, Task
@@ -241,7 +242,11 @@ def _everything_to_the_cloud(
     return costs
 
 
-@register_agent("offloading_heuristic", config=Config)
+@register_agent(
+    "offloading_heuristic",
+    config=Config,
+    acts=Capabilities(actions=("discrete",), environments=("mec-offloading-*",), learns=False),
+)
 class OffloadingHeuristic(FixedAgent):
     """One of the rules, or its sweep over preferences.
 

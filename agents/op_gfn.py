@@ -18,6 +18,7 @@ from morl.agents.learners.gflownet.agent import ObjectSampler, SamplerConfig
 from morl.agents.learners.gflownet.networks import Array
 from morl.agents.learners.gflownet.replay import TrajectoryReplay
 from morl.agents.learners.gflownet.sampler import Trajectories
+from morl.capabilities import Capabilities
 from morl.registry import register_agent
 from morl.types import Front, State, Task
 
@@ -66,7 +67,22 @@ def pareto_labels(values: Front) -> NDArray[np.bool_]:
     return ~found
 
 
-@register_agent("op_gfn", config=Config)
+@register_agent(
+    "op_gfn",
+    config=Config,
+    acts=Capabilities(
+        actions=("discrete",),
+        objects=True,
+        smoke={
+            "batch": 8,
+            "hidden": (8, 8),
+            "width": 8,
+            "layers": 1,
+            "heads": 2,
+            "archive_capacity": 10,
+        },
+    ),
+)
 class OPGFN(ObjectSampler):
     """Order-preserving sampler.
 

@@ -14,8 +14,12 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
+from morl.agents.learners.core.archives import archive_solutions, empty_archive, restore_archive
+from morl.agents.learners.core.budget import Budget
 from morl.archive import ParetoArchive
+from morl.capabilities import Capabilities
 from morl.registry import register_agent
+from morl.search_space import COUNT, Settings, bounded
 from morl.seeding import generator, stream
 from morl.types import Front, Metrics, MorlError, NonFiniteError, Solution, State, Task
 
@@ -24,7 +28,7 @@ Weights = NDArray[np.float64]
 
 
 @dataclass
-class Config:
+class Config(Settings):
     """Settings of random search.
 
     Attributes:
@@ -34,15 +38,9 @@ class Config:
         capacity: most policies that are kept.
     """
 
-    policies: int = 32
-    episodes: int = 4
-    capacity: int = 100
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that are not positive."""
-        for name in ("policies", "episodes", "capacity"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+    policies: int = bounded(32, COUNT)
+    episodes: int = bounded(4, COUNT)
+    capacity: int = bounded(100, COUNT)
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,11 @@ class LinearPolicies:
         return self._actions(_outputs(self._weights, observations))
 
 
-@register_agent("random_search", config=Config)
+@register_agent(
+    "random_search",
+    config=Config,
+    acts=Capabilities(),
+)
 class RandomSearch:
     """Draws linear policies and keeps the nondominated.
 
@@ -132,12 +134,12 @@ class RandomSearch:
     def __init__(self, task: Task, config: Config, *, total_steps: int, seed: int) -> None:
         self._task = task
         self._config = config
-        self._total_steps = total_steps
+        self._budget = Budget(total_steps)
         self._seed = seed
-        self._steps = 0
         self._rounds = 0
-        capacity = max(config.capacity, task.spec.num_objectives)
-        self._archive = ParetoArchive[Weights](task.spec.num_objectives, capacity=capacity)
+        self._archive: ParetoArchive[Weights] = empty_archive(
+            task.spec.num_objectives, config.capacity
+        )
         self._policies = _policies_per_round(task, config, total_steps)
         self._batch = task.make_vec(self._policies * config.episodes)
         features = int(np.prod(self._batch.single_observation_space.shape or ()))
@@ -147,17 +149,17 @@ class RandomSearch:
     @property
     def steps(self) -> int:
         """Environment steps taken."""
-        return self._steps
+        return self._budget.steps
 
     @property
     def finished(self) -> bool:
         """Whether the budget is spent."""
-        return self._steps >= self._total_steps
+        return self._budget.remaining == 0
 
     def learn(self, steps: int) -> Metrics:
         """Play rounds until `steps` more environment steps are taken."""
-        goal = min(self._steps + steps, self._total_steps)
-        while self._steps < goal:
+        goal = self._budget.goal(steps)
+        while self._budget.steps < goal:
             self._play_round()
         return {
             "archive/size": float(len(self._archive)),
@@ -169,22 +171,17 @@ class RandomSearch:
 
         Before the first round there are none, and a preference gets the policy of zero weights.
         """
-        members = [LinearPolicy(weights, self._actions) for weights in self._archive]
-        if preferences is None:
-            return [Solution(policy) for policy in members]
-        if not members:
-            members = [LinearPolicy(np.zeros(self._shape[1:]), self._actions)]
-            return [Solution(members[0], preference) for preference in preferences]
-        best = (preferences @ self._archive.points.T).argmax(axis=1)
-        return [
-            Solution(members[index], preference)
-            for index, preference in zip(best.tolist(), preferences, strict=True)
-        ]
+        return archive_solutions(
+            self._archive,
+            lambda weights: LinearPolicy(weights, self._actions),
+            preferences,
+            fallback=lambda: np.zeros(self._shape[1:]),
+        )
 
     def state_dict(self) -> State:
         """Counters and archive; the random streams follow from the counters."""
         return {
-            "steps": self._steps,
+            "steps": self._budget.steps,
             "rounds": self._rounds,
             "points": self._archive.points,
             "weights": np.stack([*self._archive.items, np.zeros(self._shape[1:])])[:-1],
@@ -192,14 +189,9 @@ class RandomSearch:
 
     def load_state_dict(self, state: State) -> None:
         """Go on from `state_dict`."""
-        self._steps = int(state["steps"])
+        self._budget.steps = int(state["steps"])
         self._rounds = int(state["rounds"])
-        archive = ParetoArchive[Weights](
-            self._archive.num_objectives, capacity=self._archive.capacity
-        )
-        for point, weights in zip(state["points"], state["weights"], strict=True):
-            archive.add(point, weights)
-        self._archive = archive
+        restore_archive(self._archive, state, lambda saved, index: saved["weights"][index])
 
     def _play_round(self) -> None:
         weights = generator(self._seed, "random_search/weights", self._rounds).normal(
@@ -223,19 +215,19 @@ class RandomSearch:
         returns = np.zeros((slots, self._task.spec.num_objectives))
         running = np.ones(slots, dtype=np.bool_)
         factor = 1.0
-        while running.any() and self._steps + int(running.sum()) <= self._total_steps:
+        while running.any() and self._budget.fits(int(running.sum())):
             grouped = observations.reshape(policies, episodes, *observations.shape[1:])
             actions = self._actions(_outputs(weights, grouped))
             observations, rewards, terminated, truncated, _ = self._batch.step(
                 actions.reshape(slots, *actions.shape[2:])
             )
             self._require_finite(rewards[running])
-            self._steps += int(running.sum())
+            self._budget.spend(int(running.sum()))
             returns[running] += factor * rewards[running]
             factor *= self._task.spec.discount
             running &= ~(terminated | truncated)
         if running.any():  # a rest too small for one more step of all
-            self._steps = self._total_steps
+            self._budget.steps = self._budget.total_steps
         means: Front = returns.reshape(policies, episodes, -1).mean(axis=1)
         complete: NDArray[np.bool_] = (~running).reshape(policies, episodes).min(axis=1)
         return means, complete
@@ -244,7 +236,7 @@ class RandomSearch:
         if not np.isfinite(rewards).all():
             raise NonFiniteError(
                 f"{self._task.spec.id}: a reward is not finite (seed {self._seed}, "
-                f"near step {self._steps})"
+                f"near step {self._budget.steps})"
             )
 
 

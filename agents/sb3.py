@@ -26,6 +26,7 @@ from morl.agents.learners.sb3.runs import (
     own_random_numbers,
 )
 from morl.archive import ParetoArchive
+from morl.capabilities import Capabilities
 from morl.evaluation import rollout
 from morl.preferences import check_preferences, lattice
 from morl.registry import register_agent
@@ -192,7 +193,21 @@ _SHARES = (
 )  # fmt: skip
 
 
-@register_agent("sb3", config=Config)
+@register_agent(
+    "sb3",
+    config=Config,
+    acts=Capabilities(
+        extra="sb3",
+        smoke={
+            "num_envs": 2,
+            "rollout_steps": 12,
+            "minibatch": 16,
+            "epochs": 2,
+            "hidden": (8,),
+            "selection_episodes": 1,
+        },
+    ),
+)
 class SB3Agent:
     """An algorithm of Stable-Baselines3, trained anew for one preference after the other.
 

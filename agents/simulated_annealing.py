@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from morl.agents.learners.core.errors import UnsupportedTaskError
 from morl.agents.learners.core.preference_scales import checked_factors, rescaled
 from morl.agents.offloading_heuristic import ServerModel, model_of
+from morl.capabilities import Capabilities
 from morl.preferences import check_preferences, lattice
 from morl.registry import register_agent
 from morl.search_space import searchable
@@ -88,7 +89,11 @@ class PlanPolicy:
         return np.asarray(self.plan[np.minimum(steps, len(self.plan) - 1)])
 
 
-@register_agent("simulated_annealing", config=Config)
+@register_agent(
+    "simulated_annealing",
+    config=Config,
+    acts=Capabilities(actions=("discrete",), environments=("mec-offloading-*",)),
+)
 class SimulatedAnnealing:
     """Improves one plan a preference; all plans at a time.
 

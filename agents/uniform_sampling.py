@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from morl.agents.learners.search.objects import ObjectSearch, SearchConfig
+from morl.capabilities import Capabilities
 from morl.compositional import EVEN, States, Walks, even_length_walks, random_walks
 from morl.registry import register_agent
 
@@ -32,7 +33,11 @@ class Config(SearchConfig):
             raise ValueError(f"even must be one of {', '.join(EVEN)}, got {self.even!r}")
 
 
-@register_agent("uniform_sampling", config=Config)
+@register_agent(
+    "uniform_sampling",
+    config=Config,
+    acts=Capabilities(actions=("discrete",), objects=True, learns=False, smoke={"batch": 8}),
+)
 class UniformSampling(ObjectSearch):
     """Builds objects at random and keeps the nondominated."""
 

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from morl.experiments import suite_commands
-from morl.experiments.config import RunConfig, RunSettings
+from morl.experiments.config import ConfigError, RunConfig, RunSettings
 from morl.experiments.fingerprint import code_version, distribution_of
 from morl.experiments.interrupts import RunInterrupted
 from morl.experiments.leaderboard import commands as leaderboard_commands
 from morl.experiments.text_table import text_table
 from morl.registry import AGENTS, DISTRIBUTION, ENVS
 from morl.result import RunResult
-from morl.types import MorlError
+from morl.search_space import bounds_of
+from morl.types import MorlError, Task
 
 EXAMPLES = """\
 examples:
@@ -148,6 +149,9 @@ def _parser() -> argparse.ArgumentParser:
 
     listing = commands.add_parser("list", help="show what there is to choose from")
     listing.add_argument("what", choices=("envs", "agents", "experiments", "tuned"))
+    listing.add_argument(
+        "env", nargs="?", metavar="env=ID", help="only agents that can act in this environment"
+    )
     listing.set_defaults(command=_list)
 
     report = commands.add_parser("report", help="one HTML page about one or many runs")
@@ -314,13 +318,15 @@ def _settings(settings: Any, *, prefix: str) -> list[str]:  # noqa: ANN401 - any
     for kind in reversed(type(settings).__mro__):
         meanings |= _attributes(kind.__doc__ or "")
     lines = []
+    bounds = bounds_of(settings)
     for setting in dataclasses.fields(settings):
         value = getattr(settings, setting.name)
         if dataclasses.is_dataclass(value):
             lines += _settings(value, prefix=f"{prefix}{setting.name}.")
             continue
         key = f"{prefix}{setting.name}={'null' if value is None else value}"
-        lines.append(f"  {key:<30}  {meanings.get(setting.name, '')}".rstrip())
+        limits = f" {bounds[setting.name].interval}" if setting.name in bounds else ""
+        lines.append(f"  {key:<30}  {meanings.get(setting.name, '')}{limits}".rstrip())
     return lines
 
 
@@ -343,6 +349,8 @@ def _attributes(docstring: str) -> dict[str, str]:
 
 
 def _list(options: argparse.Namespace) -> int:
+    if options.env is not None and options.what != "agents":
+        raise ConfigError(f"morl list {options.what} takes no {options.env!r}; only agents do")
     if options.what in ("experiments", "tuned"):
         from morl.experiments.compose import choices_of
 
@@ -350,7 +358,7 @@ def _list(options: argparse.Namespace) -> int:
         return 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `_warn_broken` says it better
-        rows = _env_rows() if options.what == "envs" else _agent_rows()
+        rows = _env_rows() if options.what == "envs" else _agent_rows(_task_to_fit(options.env))
         registry = ENVS if options.what == "envs" else AGENTS
         broken = dict(registry.broken)
     print(text_table(rows))
@@ -383,9 +391,23 @@ def _maker(origin: str, package: str) -> str:
     return package if plug_in in (None, DISTRIBUTION) else f"{plug_in}"
 
 
-def _agent_rows() -> list[tuple[str, ...]]:
+def _task_to_fit(word: str | None) -> Task | None:
+    """The task of a word "env=ID", or None where nothing was said."""
+    if word is None:
+        return None
+    from morl.envs import make_task
+
+    if not word.startswith("env="):
+        raise ConfigError(f"morl list agents takes env=ID, got {word!r}")
+    return make_task(word.removeprefix("env="))
+
+
+def _agent_rows(task: Task | None = None) -> list[tuple[str, ...]]:
+    """One row per agent; with a task, without those that declare that they cannot act in it."""
     rows: list[tuple[str, ...]] = [("name", "what it is", "from")]
     for name, entry in AGENTS.items():
+        if task is not None and entry.supports(task) is not None:
+            continue
         meaning = (entry.make.__doc__ or "").strip().splitlines()
         rows.append((name, meaning[0] if meaning else "", entry.origin))
     return rows

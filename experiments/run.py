@@ -46,7 +46,7 @@ from morl.experiments.objects import Objects, built
 from morl.experiments.progress import Progress
 from morl.pareto import unique
 from morl.preferences import SOBOL_COUNT, SOBOL_SHA256
-from morl.registry import AGENTS
+from morl.registry import AGENTS, require_support
 from morl.result import (
     AlgoRecord,
     BudgetRecord,
@@ -218,7 +218,12 @@ def task_of(config: RunConfig) -> Task:
 
 
 def agent_of(config: RunConfig, task: Task) -> Agent:
-    """A fresh agent, as the configuration describes it."""
+    """A fresh agent, as the configuration describes it.
+
+    Raises:
+        UnsupportedTaskError: the agent declares that it cannot act in the task.
+    """
+    require_support(config.agent, task)
     agent = AGENTS[config.agent].make(
         task, config.agent_config, total_steps=config.steps, seed=config.seed
     )

@@ -23,7 +23,7 @@ from morl.envs import make_task
 from morl.experiments.config import ConfigError, EnvConfig, RunConfig, make_settings, nearest
 from morl.experiments.run import RESULT, run_folder, task_of
 from morl.indicators import hypervolume
-from morl.registry import AGENTS
+from morl.registry import AGENTS, require_support
 from morl.result import RunResult, distribution_version
 from morl.storage import json_bytes
 from morl.types import EnvSpec, MorlError
@@ -324,7 +324,7 @@ def _config(suite: SuiteConfig, task: SuiteTask, row: str, *, out: str) -> RunCo
             curve_episodes=task.curve_episodes,
             out=out,
         )
-        task_of(config)
+        require_support(config.agent, task_of(config))
     except MorlError as error:
         raise ConfigError(f"{where}: {error}") from error
     return config

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from morl.pareto import as_points
 from morl.types import Front, MorlError, Vector
@@ -97,6 +97,51 @@ class ParetoArchive(Generic[T]):
         if self.capacity is None or len(self) <= self.capacity:
             return True
         return self._drop_most_crowded() != len(self)
+
+    def restore(self, points: ArrayLike, items: Sequence[T]) -> None:
+        """Replace all members by those that `points` and `items` of an archive gave.
+
+        Takes the members as they are, in one step, where `add` compares each with all others.
+
+        Args:
+            points: shape (point, objective), none of which dominates another.
+            items: what reached them, in the same order.
+
+        Raises:
+            ArchiveError: wrong shape, not finite, more than the capacity, or not as many items as
+                points. The members that dominate one another are not looked for.
+        """
+        table = np.array(points, dtype=np.float64)
+        if table.shape != (len(items), self.num_objectives):
+            raise ArchiveError(
+                f"archive: {len(items)} items need points of shape"
+                f" {(len(items), self.num_objectives)}, got {table.shape}"
+            )
+        if not np.isfinite(table).all():
+            raise ArchiveError("archive: a point to restore is not finite")
+        if self.capacity is not None and len(items) > self.capacity:
+            raise ArchiveError(
+                f"archive: {len(items)} members exceed the capacity of {self.capacity}"
+            )
+        self._points = table
+        self._items = list(items)
+
+    def best_for(self, preferences: ArrayLike) -> NDArray[np.int64]:
+        """Index of the member of the largest weighted sum for each preference; the first of ties.
+
+        Args:
+            preferences: shape (preference, objective).
+
+        Returns:
+            Shape (preference,).
+
+        Raises:
+            ArchiveError: the archive is empty.
+        """
+        if not self._items:
+            raise ArchiveError("archive: it is empty, so no member suits a preference")
+        found: NDArray[np.int64] = (np.asarray(preferences) @ self._points.T).argmax(axis=1)
+        return found
 
     def crowding_distance(self) -> Vector:
         """Crowding distance of the members, see `crowding_distance`; shape (point,)."""

@@ -30,7 +30,8 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 import gymnasium
 from gymnasium.vector import VectorEnv
 
-from morl.types import Agent, EnvSpec, MorlError
+from morl.capabilities import Capabilities
+from morl.types import Agent, EnvSpec, MorlError, Task, UnsupportedTaskError
 
 DISTRIBUTION = "morl-suite"
 
@@ -125,12 +126,22 @@ class AgentEntry:
         make: ``make(task, config, *, total_steps, seed)``.
         config: dataclass of its settings, the only place of their defaults.
         origin: "module:Name (distribution)".
+        capabilities: what it can act in, or None for an agent that does not declare it.
     """
 
     name: str
     make: Callable[..., Agent]
     config: type[Any]
     origin: str
+    capabilities: Capabilities | None = None
+
+    def supports(self, task: Task) -> str | None:
+        """None if nothing speaks against the agent in this task, else the reason.
+
+        An agent that declares nothing may be tried anywhere. The constructor of an agent may still
+        refuse a task that its declaration allows, for example because of a setting.
+        """
+        return None if self.capabilities is None else self.capabilities.refusal(task)
 
 
 class Registry(Mapping[str, EntryT], Generic[EntryT]):
@@ -409,7 +420,34 @@ class _EnvRegistration:
             known.vector_entry_point = vector_entry_point
 
 
-def register_agent(name: str, *, config: type[Any]) -> Callable[[Decorated], Decorated]:
+def agents_for(task: Task) -> list[str]:
+    """Names of the agents that declare what they can act in and fit a task, sorted."""
+    return [
+        name
+        for name, entry in AGENTS.items()
+        if entry.capabilities is not None and entry.supports(task) is None
+    ]
+
+
+def require_support(name: str, task: Task) -> None:
+    """Refuse an agent that cannot act in a task.
+
+    Raises:
+        UnknownNameError: no agent has the name.
+        UnsupportedTaskError: names the environment, the agent, the reason and agents that fit.
+    """
+    reason = AGENTS[name].supports(task)
+    if reason is None:
+        return
+    fitting = ", ".join(agents_for(task)) or "none"
+    raise UnsupportedTaskError(
+        f"{task.spec.id}: agent {name} cannot act here: {reason}. Agents that can: {fitting}"
+    )
+
+
+def register_agent(
+    name: str, *, config: type[Any], acts: Capabilities | None = None
+) -> Callable[[Decorated], Decorated]:
     """Make a decorator that registers an agent.
 
     It goes above a class or a function that is called as
@@ -418,6 +456,7 @@ def register_agent(name: str, *, config: type[Any]) -> Callable[[Decorated], Dec
     Args:
         name: its name on the command line: letters, digits, ".", "_" and "-".
         config: dataclass of its settings, every one with a default.
+        acts: what it can act in; without, it is tried wherever somebody asks for it.
 
     Raises:
         RegistrationError: if the name is taken or malformed, or `config` is no dataclass.
@@ -431,7 +470,10 @@ def register_agent(name: str, *, config: type[Any]) -> Callable[[Decorated], Dec
 
     def decorate(decorated: Decorated) -> Decorated:
         origin = AGENTS.origin(decorated.__module__, decorated.__qualname__)
-        AGENTS.add(name, AgentEntry(name=name, make=decorated, config=config, origin=origin))
+        entry = AgentEntry(
+            name=name, make=decorated, config=config, origin=origin, capabilities=acts
+        )
+        AGENTS.add(name, entry)
         return decorated
 
     return decorate

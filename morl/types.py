@@ -34,6 +34,10 @@ class MorlError(Exception):
     """A failure that the user can act upon; the command line prints it without a traceback."""
 
 
+class UnsupportedTaskError(MorlError, ValueError):
+    """An environment that the agent cannot act in, or settings that do not fit it."""
+
+
 class NonFiniteError(MorlError):
     """A reward, return, loss or parameter that is not a finite number."""
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from morl.types import MorlError
+from morl.types import MorlError, UnsupportedTaskError
 
-
-class UnsupportedTaskError(MorlError, ValueError):
-    """An environment that the agent cannot act in, or settings that do not fit it."""
+__all__ = ["BudgetError", "MissingExtraError", "NoLegalActionError", "UnsupportedTaskError"]
 
 
 class NoLegalActionError(UnsupportedTaskError):
