@@ -16,6 +16,7 @@ from morl.agents.learners.core.errors import UnsupportedTaskError
 from morl.agents.learners.core.fixed_agent import FixedAgent
 from morl.capabilities import Capabilities
 from morl.registry import register_agent
+from morl.search_space import Settings, bounded
 from morl.types import Policy, Task
 
 Table = NDArray[np.float64]
@@ -48,23 +49,14 @@ class ThermalModel(Protocol):
 
 
 @dataclass
-class Config:
+class Config(Settings):
     """Settings of the building controller.
 
     Attributes:
         strengths: number of policies; their strengths are evenly spaced from 0 to 1.
     """
 
-    strengths: int = 11
-
-    def __post_init__(self) -> None:
-        """Refuse fewer than two.
-
-        Raises:
-            ValueError: names the field and its range.
-        """
-        if self.strengths < 2:
-            raise ValueError(f"strengths must be at least 2, got {self.strengths}")
+    strengths: int = bounded(11, low=2)
 
 
 @register_agent(

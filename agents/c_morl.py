@@ -18,6 +18,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from morl.agents.learners.core.archives import (
+    archive_solutions,
+    archive_state,
+    empty_archive,
+    restore_archive,
+)
+from morl.agents.learners.core.budget import Budget
 from morl.agents.learners.core.normalisation import RunningMoments
 from morl.agents.learners.core.rollouts import Collector
 from morl.agents.learners.ppo.constraints import (
@@ -33,13 +40,14 @@ from morl.agents.learners.ppo.trust_region import TrustRegionConfig, trust_regio
 from morl.archive import ParetoArchive, crowding_distance
 from morl.capabilities import Capabilities
 from morl.evaluation import rollout
-from morl.preferences import check_preferences, lattice
+from morl.preferences import lattice
 from morl.registry import register_agent
-from morl.search_space import searchable
+from morl.search_space import COUNT, POSITIVE, SHARE, Bounds, bounded, searchable
 from morl.seeding import generator, stream
 from morl.types import Front, Metrics, Solution, State, Task
 
 VARIANTS = ("ipo", "cpo")
+POSITIVE_SHARE = Bounds(low=0, high=1, open_low=True)
 
 
 @dataclass
@@ -73,57 +81,33 @@ class Config(PPOConfig):
         fisher_damping: added to the Fisher matrix ("cpo").
     """
 
-    variant: str = "ipo"
-    preference_divisions: int | None = None
-    num_envs: int = searchable(8, low=4, high=32, log=True)
-    rollout_steps: int = searchable(256, low=64, high=512, log=True)
-    initial_fraction: float = searchable(0.5, low=0.2, high=0.8)
+    variant: str = bounded("ipo", choices=VARIANTS)
+    preference_divisions: int | None = bounded(None, COUNT)
+    num_envs: int = searchable(8, bounds=COUNT, low=4, high=32, log=True)
+    rollout_steps: int = searchable(256, bounds=COUNT, low=64, high=512, log=True)
+    initial_fraction: float = searchable(0.5, bounds=POSITIVE_SHARE, low=0.2, high=0.8)
     final_learning_rate: float = searchable(0.1, low=0.01, high=1.0, log=True)
-    snapshot_interval: int = 10
-    selection_episodes: int = 5
-    archive_capacity: int = 200
-    num_parents: int = searchable(6, low=3, high=12)
-    extension_updates: int = searchable(20, low=5, high=50, log=True)
-    extension_learning_rate: float = searchable(3e-4, low=1e-4, high=3e-3, log=True)
-    training_discount: float | None = None
+    snapshot_interval: int = bounded(10, COUNT)
+    selection_episodes: int = bounded(5, COUNT)
+    archive_capacity: int = bounded(200, COUNT)
+    num_parents: int = searchable(6, bounds=COUNT, low=3, high=12)
+    extension_updates: int = searchable(20, bounds=COUNT, low=5, high=50, log=True)
+    extension_learning_rate: float = searchable(
+        3e-4, bounds=POSITIVE, low=1e-4, high=3e-3, log=True
+    )
+    training_discount: float | None = bounded(None, SHARE)
     initial_log_std: float = 0.0
-    beta: float = searchable(0.9, low=0.7, high=0.99)
+    beta: float = searchable(0.9, bounds=POSITIVE_SHARE, low=0.7, high=0.99)
     barrier_sharpness: float = searchable(
         20.0, low=5.0, high=100.0, log=True, when={"variant": ("ipo",)}
     )
     max_constraint_weight: float = 10.0
-    max_kl: float = searchable(0.01, low=1e-3, high=0.1, log=True, when={"variant": ("cpo",)})
+    max_kl: float = searchable(
+        0.01, bounds=POSITIVE, low=1e-3, high=0.1, log=True, when={"variant": ("cpo",)}
+    )
     fisher_damping: float = searchable(
         0.1, low=0.01, high=1.0, log=True, when={"variant": ("cpo",)}
     )
-
-    def __post_init__(self) -> None:
-        """Refuse values without meaning.
-
-        Raises:
-            ValueError: names the field and its range.
-        """
-        if self.variant not in VARIANTS:
-            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}")
-        for name in ("beta", "initial_fraction"):
-            if not 0.0 < getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
-        if self.training_discount is not None and not 0.0 <= self.training_discount <= 1.0:
-            raise ValueError(f"training_discount must be in [0, 1], got {self.training_discount}")
-        for name in ("learning_rate", "extension_learning_rate", "clip", "max_kl"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        positive = (
-            "num_envs", "rollout_steps", "snapshot_interval", "selection_episodes", "num_parents",
-            "extension_updates", "epochs", "minibatch", "archive_capacity",
-        )  # fmt: skip
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.preference_divisions is not None and self.preference_divisions < 1:
-            raise ValueError(
-                f"preference_divisions must be at least 1, got {self.preference_divisions}"
-            )
 
 
 @dataclass(frozen=True)
@@ -200,15 +184,14 @@ class CMORL:
     def __init__(self, task: Task, config: Config, *, total_steps: int, seed: int) -> None:
         self._task = task
         self._config = config
-        self._total_steps = total_steps
+        self._budget = Budget(total_steps)
         self._seed = seed
         self._reference = np.asarray(task.spec.reference_point, np.float64)
         self._preferences = _training_preferences(config, task.spec.num_objectives)
-        self._archive = ParetoArchive[Member](
-            task.spec.num_objectives, capacity=max(config.archive_capacity, len(self._reference))
+        self._archive: ParetoArchive[Member] = empty_archive(
+            task.spec.num_objectives, config.archive_capacity
         )
         self._selection_seeds = stream(seed, "c_morl/selection", config.selection_episodes)
-        self._steps = 0
         self._selection_steps = 0
         self._updates = 0
         self._syncs = 0
@@ -222,17 +205,17 @@ class CMORL:
         self._network = self._network_spec()
         self._learner = self._initial_learner()
         self._rng = generator(seed, "c_morl/training")
-        if total_steps < self._update_steps:
-            raise ValueError(
-                f"{task.spec.id}: a budget of {total_steps} steps is less than one update of "
-                f"{len(self._preferences)} policies ({self._update_steps} steps); raise steps or "
-                "lower agent.num_envs or agent.rollout_steps"
-            )
+        self._budget.require(
+            self._update_steps,
+            env_id=task.spec.id,
+            round_name=f"update of {len(self._preferences)} policies",
+            settings=("num_envs", "rollout_steps"),
+        )
 
     @property
     def steps(self) -> int:
         """True environment steps so far, evaluations for the archive included."""
-        return self._steps
+        return self._budget.steps
 
     @property
     def finished(self) -> bool:
@@ -240,7 +223,7 @@ class CMORL:
         return not self._update_fits()
 
     def _update_fits(self) -> bool:
-        return self._steps + self._update_steps <= self._total_steps
+        return self._budget.fits(self._update_steps)
 
     @property
     def archive(self) -> ParetoArchive[Member]:
@@ -273,7 +256,7 @@ class CMORL:
 
     @property
     def _initial_steps(self) -> int:
-        return int(self._total_steps * self._config.initial_fraction)
+        return int(self._budget.total_steps * self._config.initial_fraction)
 
     def _network_spec(self) -> NetworkSpec:
         actions = self._collector.actions
@@ -315,11 +298,11 @@ class CMORL:
         """Learn for at least `steps` more steps, then offer what was found to the archive."""
         if not self._update_fits():
             return self._progress()
-        goal = min(self._steps + steps, self._total_steps)
+        goal = self._budget.goal(steps)
         self._synchronise()
         readings: dict[str, float] = {}
-        while self._steps < goal and self._update_fits():
-            if self._offspring is None and self._steps >= self._initial_steps:
+        while self._budget.steps < goal and self._update_fits():
+            if self._offspring is None and self._budget.steps >= self._initial_steps:
                 self._end_stage_one()
                 continue
             readings = self.update()
@@ -363,7 +346,7 @@ class CMORL:
     def _collect(self) -> Experience:
         act = partial(self._learner.act, rng=self._rng)
         collected = self._collector.collect(act, steps=self._config.rollout_steps)
-        self._steps += collected.num_steps
+        self._budget.spend(collected.num_steps)
         experience = self._learner.digest(collected)
         if self._discount == self._task.spec.discount:
             return experience
@@ -380,7 +363,7 @@ class CMORL:
     def _follow_preferences(self, experience: Experience) -> dict[str, float]:
         """Stage one: every policy maximises its own weighted sum of objectives."""
         advantage = np.einsum("pbj,pj->pb", experience.advantages, self._preferences)
-        progress = min(1.0, self._steps / max(1, self._initial_steps))
+        progress = min(1.0, self._budget.steps / max(1, self._initial_steps))
         left = 1.0 - progress * (1.0 - self._config.final_learning_rate)
         rate = self._config.learning_rate * left
         return self._learner.improve(experience, advantage, learning_rate=rate, rng=self._rng)
@@ -497,12 +480,12 @@ class CMORL:
         Skipped where the longest episodes that can be expected would not fit the budget.
         """
         episodes = self._num_policies * self._config.selection_episodes
-        if self._steps + episodes * self._longest_episode > self._total_steps:
+        if not self._budget.fits(episodes * self._longest_episode):
             return
         members = self._current_members()
         solutions = [Solution(self._policy(member)) for member in members]
         played = rollout(self._task, solutions, seeds=self._selection_seeds)
-        self._steps += played.steps
+        self._budget.spend(played.steps)
         self._selection_steps += played.steps
         self._longest_episode = max(self._longest_episode, int(played.lengths.max()))
         for point, member in zip(played.points, members, strict=True):
@@ -536,15 +519,7 @@ class CMORL:
 
         A preference never seen in training costs one arg-max over the stored returns.
         """
-        members, points = self._archive.items, self._archive.points
-        if preferences is None or not members:
-            return [Solution(self._policy(member)) for member in members]
-        wanted = check_preferences(preferences, num_objectives=self._task.spec.num_objectives)
-        best = np.argmax(wanted @ points.T, axis=1)
-        return [
-            Solution(self._policy(members[index]), preference)
-            for index, preference in zip(best, wanted, strict=True)
-        ]
+        return archive_solutions(self._archive, self._policy, preferences)
 
     def _progress(self) -> dict[str, float]:
         return {
@@ -560,7 +535,7 @@ class CMORL:
         """Counters, learners, constraints and archive."""
         return {
             "counters": {
-                "steps": self._steps,
+                "steps": self._budget.steps,
                 "selection_steps": self._selection_steps,
                 "updates": self._updates,
                 "syncs": self._syncs,
@@ -570,13 +545,13 @@ class CMORL:
             "selected": sorted(self._selected),
             "learner": self._learner.state_dict(),
             "offspring": None if self._offspring is None else _offspring_state(self._offspring),
-            "archive": _archive_state(self._archive),
+            "archive": archive_state(self._archive, _pack),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Go on exactly where the saved agent stood."""
         counters = state["counters"]
-        self._steps = counters["steps"]
+        self._budget.steps = counters["steps"]
         self._selection_steps = counters["selection_steps"]
         self._updates = counters["updates"]
         self._syncs = counters["syncs"]
@@ -589,26 +564,25 @@ class CMORL:
         self._learner.load_state_dict(state["learner"])
         saved = state["offspring"]
         self._offspring = None if saved is None else _offspring_from_state(saved)
-        self._archive = self._archive_from_state(state["archive"])
+        self._restore_archive(state["archive"])
 
-    def _archive_from_state(self, state: State) -> ParetoArchive[Member]:
-        archive = ParetoArchive[Member](
-            self._archive.num_objectives, capacity=self._archive.capacity
-        )
+    def _restore_archive(self, state: State) -> None:
         if not len(state["points"]):
-            return archive
+            self._archive.restore(state["points"], [])
+            return
         observations = RunningMoments.from_state(state["observation_moments"])
         returns = RunningMoments.from_state(state["return_moments"])
-        for index, point in enumerate(state["points"]):
+
+        def member(saved: State, index: int) -> Member:
             chosen = np.array([index])
-            member = Member(
-                id=int(state["ids"][index]),
-                row=np.array(state["rows"][index], np.float32),
+            return Member(
+                id=int(saved["ids"][index]),
+                row=np.array(saved["rows"][index], np.float32),
                 observation_moments=observations.select(chosen),
                 return_moments=returns.select(chosen),
             )
-            archive.add(point, member)
-        return archive
+
+        restore_archive(self._archive, state, member)
 
 
 def _discounted_steps(task: Task) -> float:
@@ -664,12 +638,8 @@ def _offspring_from_state(state: State) -> Offspring:
     )
 
 
-def _archive_state(archive: ParetoArchive[Member]) -> State:
-    members: tuple[Member, ...] = archive.items
-    if not members:
-        return {"points": archive.points}
+def _pack(members: Sequence[Member]) -> State:
     return {
-        "points": archive.points,
         "ids": np.array([member.id for member in members], np.int64),
         "rows": np.stack([member.row for member in members]),
         "observation_moments": _join([m.observation_moments for m in members]).state_dict(),

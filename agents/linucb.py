@@ -21,7 +21,7 @@ from morl.agents.learners.core.preference_scales import checked_factors, rescale
 from morl.capabilities import Capabilities
 from morl.preferences import check_preferences, lattice
 from morl.registry import register_agent
-from morl.search_space import searchable
+from morl.search_space import COUNT, NOT_NEGATIVE, POSITIVE, Settings, bounded, searchable
 from morl.seeding import generator, stream
 from morl.types import Front, Metrics, NonFiniteError, Solution, State, Task
 
@@ -32,7 +32,7 @@ MOST_FEATURES = 1000
 
 
 @dataclass
-class Config:
+class Config(Settings):
     """Settings of LinUCB.
 
     Attributes:
@@ -43,25 +43,11 @@ class Config:
         reward_scales: factors of rewards that preferences of training weigh; None for ones.
     """
 
-    width: float = searchable(1.0, low=0.1, high=10.0, log=True)
-    ridge: float = searchable(1.0, low=0.01, high=100.0, log=True)
-    num_envs: int = 101
-    divisions: int = 100
+    width: float = searchable(1.0, bounds=NOT_NEGATIVE, low=0.1, high=10.0, log=True)
+    ridge: float = searchable(1.0, bounds=POSITIVE, low=0.01, high=100.0, log=True)
+    num_envs: int = bounded(101, COUNT)
+    divisions: int = bounded(100, COUNT)
     reward_scales: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse values without meaning.
-
-        Raises:
-            ValueError: names the setting.
-        """
-        for name in ("num_envs", "divisions"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0.0 <= self.width < np.inf:
-            raise ValueError(f"width must be from 0 up, got {self.width}")
-        if not 0.0 < self.ridge < np.inf:
-            raise ValueError(f"ridge must be positive, got {self.ridge}")
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,9 @@ class _Outlook:
 @register_agent(
     "mogfn_al",
     config=Config,
-    acts=Capabilities(actions=("discrete",), objects=True),
+    acts=Capabilities(
+        actions=("discrete",), objects=True, smoke={"max_evaluations": 40, "network": "perceptron"}
+    ),
 )
 class MOGFNAL(ObjectSearch):
     """Active learning with a sampler of objects.

@@ -17,7 +17,7 @@ from morl.agents.learners.core.normalisation import RunningMoments, normalise_ob
 from morl.agents.learners.core.rollouts import ActionAdapter, Rollout
 from morl.agents.learners.ppo import kernels
 from morl.agents.learners.ppo.networks import NetworkSpec, PopulationNetwork, Rows
-from morl.search_space import searchable
+from morl.search_space import COUNT, POSITIVE, Settings, searchable
 from morl.types import NonFiniteError, State
 
 Grid: TypeAlias = NDArray[np.float64]
@@ -25,7 +25,7 @@ Grid: TypeAlias = NDArray[np.float64]
 
 
 @dataclass
-class PPOConfig:
+class PPOConfig(Settings):
     """Settings of the policy optimisation.
 
     Attributes:
@@ -45,10 +45,10 @@ class PPOConfig:
     hidden: tuple[int, ...] = searchable(
         (64, 64), choices={"64x64": (64, 64), "128x128": (128, 128), "256x256": (256, 256)}
     )
-    learning_rate: float = searchable(3e-4, low=1e-4, high=3e-3, log=True)
-    epochs: int = searchable(10, low=3, high=20, log=True)
-    minibatch: int = searchable(256, low=64, high=1024, log=True)
-    clip: float = searchable(0.2, low=0.1, high=0.4)
+    learning_rate: float = searchable(3e-4, bounds=POSITIVE, low=1e-4, high=3e-3, log=True)
+    epochs: int = searchable(10, bounds=COUNT, low=3, high=20, log=True)
+    minibatch: int = searchable(256, bounds=COUNT, low=64, high=1024, log=True)
+    clip: float = searchable(0.2, bounds=POSITIVE, low=0.1, high=0.4)
     gae_lambda: float = searchable(0.95, low=0.8, high=1.0)
     entropy_coefficient: float = searchable(0.0, low=0.0, high=0.05)
     value_coefficient: float = 0.5

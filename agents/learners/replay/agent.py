@@ -18,6 +18,7 @@ from morl.agents.learners.core.rollouts import Collector, Rollout
 from morl.agents.learners.replay.buffer import Replay, Transitions
 from morl.agents.learners.sac.discrete import View
 from morl.preferences import check_preferences, lattice
+from morl.search_space import COUNT, NOT_NEGATIVE, POSITIVE, Settings, bounded
 from morl.seeding import generator, stream
 from morl.types import Front, Metrics, Solution, State, Task
 
@@ -26,7 +27,7 @@ LATTICE_SIZE = 130
 
 
 @dataclass
-class CollectionConfig:
+class CollectionConfig(Settings):
     """Settings of the collection, beside those of the learner.
 
     Attributes:
@@ -41,29 +42,13 @@ class CollectionConfig:
             objectives and what gives at most 130 preferences for more.
     """
 
-    num_envs: int = 64
-    collect_steps: int = 8
-    updates: int = 8
-    replay_capacity: int = 100_000
-    warmup_steps: int = 5_000
-    reward_scales: tuple[float, ...] | None = None
-    divisions: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse values without meaning.
-
-        Raises:
-            ValueError: names the field and its range.
-        """
-        for name in ("num_envs", "collect_steps", "updates", "replay_capacity"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps must not be negative, got {self.warmup_steps}")
-        if self.divisions is not None and self.divisions < 1:
-            raise ValueError(f"divisions must be at least 1, got {self.divisions}")
-        if self.reward_scales is not None and not min(self.reward_scales) > 0:
-            raise ValueError(f"reward_scales must be positive, got {self.reward_scales}")
+    num_envs: int = bounded(64, COUNT)
+    collect_steps: int = bounded(8, COUNT)
+    updates: int = bounded(8, COUNT)
+    replay_capacity: int = bounded(100_000, COUNT)
+    warmup_steps: int = bounded(5_000, NOT_NEGATIVE)
+    reward_scales: tuple[float, ...] | None = bounded(None, POSITIVE)
+    divisions: int | None = bounded(None, COUNT)
 
 
 def preference_lattice(num_objectives: int, divisions: int | None) -> Front:

@@ -12,18 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from morl.agents.learners.core.archives import archive_solutions, empty_archive, restore_archive
 from morl.agents.learners.core.errors import BudgetError
 from morl.agents.learners.gflownet.policies import BuildingPolicy
 from morl.archive import ParetoArchive
 from morl.compositional import CompositionalCore, States, core_of, random_walks, walks_to
 from morl.pareto import nondominated
-from morl.preferences import check_preferences
+from morl.search_space import COUNT, Settings, bounded
 from morl.seeding import generator
 from morl.types import Front, Metrics, Solution, State, Task
 
 
 @dataclass
-class SearchConfig:
+class SearchConfig(Settings):
     """Settings that all searches share.
 
     Attributes:
@@ -32,20 +33,9 @@ class SearchConfig:
         archive_capacity: most objects that are kept; the most crowded are dropped.
     """
 
-    batch: int = 128
-    max_evaluations: int | None = None
-    archive_capacity: int = 1000
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that are not positive.
-
-        Raises:
-            ValueError: names the field.
-        """
-        for name in ("batch", "max_evaluations", "archive_capacity"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+    batch: int = bounded(128, COUNT)
+    max_evaluations: int | None = bounded(None, COUNT)
+    archive_capacity: int = bounded(1000, COUNT)
 
 
 class ObjectSearch(ABC):
@@ -73,7 +63,9 @@ class ObjectSearch(ABC):
         self._steps = 0
         self._rounds = 0
         self._evaluations = 0
-        self._archive = self._empty_archive()
+        self._archive: ParetoArchive[States] = empty_archive(
+            self._core.num_objectives, config.archive_capacity
+        )
         if self.finished:
             raise BudgetError(
                 f"{task.spec.id}: a budget of {total_steps} steps is less than one round of "
@@ -145,20 +137,17 @@ class ObjectSearch(ABC):
 
         Before the first round there are none, and a preference gets an object built at random.
         """
-        members = list(self._archive)
-        if preferences is None:
-            return [Solution(BuildingPolicy(self._core, found)) for found in members]
-        wanted = check_preferences(preferences, num_objectives=self._core.num_objectives)
-        best = [0] * len(wanted)
-        if members:
-            best = (wanted @ self._archive.points.T).argmax(axis=1).tolist()
-        else:
-            rng = generator(self._seed, f"{self.name}/unknown")
-            members = list(random_walks(self._core, 1, rng).objects)
-        return [
-            Solution(BuildingPolicy(self._core, members[index]), preference)
-            for index, preference in zip(best, wanted, strict=True)
-        ]
+        return archive_solutions(
+            self._archive,
+            lambda built: BuildingPolicy(self._core, built),
+            preferences,
+            fallback=self._random_object,
+        )
+
+    def _random_object(self) -> States:
+        rng = generator(self._seed, f"{self.name}/unknown")
+        found: States = random_walks(self._core, 1, rng).objects[0]
+        return found
 
     def state_dict(self) -> State:
         """Counters and archive; random streams follow from the counters."""
@@ -176,15 +165,8 @@ class ObjectSearch(ABC):
         self._steps = int(state["steps"])
         self._rounds = int(state["rounds"])
         self._evaluations = int(state["evaluations"])
-        self._archive = self._empty_archive()
-        for point, found in zip(state["points"], state["objects"], strict=True):
-            self._archive.add(point, found)
+        restore_archive(self._archive, state, lambda saved, index: saved["objects"][index])
 
     def _offer(self, values: Front, objects: States) -> None:
         for index in np.flatnonzero(nondominated(values)).tolist():
             self._archive.add(values[index], objects[index].copy())
-
-    def _empty_archive(self) -> ParetoArchive[States]:
-        objectives = self._core.num_objectives
-        capacity = max(self._settings.archive_capacity, objectives)
-        return ParetoArchive[States](objectives, capacity=capacity)
