@@ -12,6 +12,7 @@ between two calls but the cache and the count of evaluations.
 from __future__ import annotations
 
 import itertools
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -45,18 +46,21 @@ class ObjectiveError(NonFiniteError, ValueError):
     """An objective value that is no finite, non-negative number."""
 
 
-class _Evaluations:
-    """How many objective evaluations this process has asked for."""
+class _Evaluations(threading.local):
+    """How many objective evaluations each thread has asked for, so that runs in two do not mix."""
 
     total = 0
 
 
+_EVALUATIONS = _Evaluations()
+
+
 def objective_evaluations() -> int:
-    """Objective evaluations of all cores in this process so far, cached ones included.
+    """Objective evaluations that the calling thread has asked for, cached ones included.
 
     The difference of two readings is what the code in between has spent, whatever it is made of.
     """
-    return _Evaluations.total
+    return _EVALUATIONS.total
 
 
 class CompositionalCore(ABC):
@@ -238,7 +242,7 @@ class CompositionalCore(ABC):
             ObjectiveError: a value is NaN, infinite or negative; names object and objective.
         """
         self._evaluations += len(states)
-        _Evaluations.total += len(states)
+        _EVALUATIONS.total += len(states)
         if self._cache is None:
             self._calls += len(states)
             return self._checked(states)

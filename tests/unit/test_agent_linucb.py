@@ -112,7 +112,7 @@ def test_what_it_cannot_do_is_refused():
     with pytest.raises(UnsupportedTaskError, match=r"building-3d-v0.*discrete actions"):
         LinUCB(make_task("building-3d-v0"), Config(), total_steps=1, seed=0)
     for settings, message in (
-        ({"width": -1.0}, "width must be from 0 up"),
+        ({"width": -1.0}, "width must not be negative"),
         ({"ridge": 0.0}, "ridge must be positive"),
         ({"num_envs": 0}, "num_envs must be at least 1"),
     ):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -184,6 +187,21 @@ def test_evaluations_are_counted_and_calls_saved():
     np.testing.assert_allclose(second, [[2 / 3, 1], [1 / 3, 1]])
     core.restore_counts(evaluations=50, objective_calls=30)
     assert (core.evaluations, core.objective_calls) == (50, 30)
+
+
+def test_two_threads_book_their_own_evaluations():
+    barrier = threading.Barrier(2, timeout=10)
+
+    def spend(words):
+        core, before = Lengths(), objective_evaluations()
+        barrier.wait()  # both have read the counter before either evaluates
+        core.evaluate(core.parse(words))
+        barrier.wait()  # both have evaluated before either reads it again
+        return objective_evaluations() - before
+
+    with ThreadPoolExecutor(2) as pool:
+        booked = list(pool.map(spend, (["a"], ["a", "b", "ab"])))
+    assert booked == [1, 3]
 
 
 def test_looking_is_not_counted():
