@@ -1,0 +1,1 @@
+"""Preference-conditioned actor-critics for continuous actions."""
