@@ -30,9 +30,7 @@ class Config(ActorCriticConfig):
     """Settings of conditioned SAC: those of the core, as they stand there."""
 
 
-@register_agent(
-    "conditioned_sac", config=Config, acts=Capabilities(actions=("box",), smoke=SMOKE)
-)
+@register_agent("conditioned_sac", config=Config, acts=Capabilities(actions=("box",), smoke=SMOKE))
 class ConditionedSAC(ActorCriticAgent):
     """One actor and twin vector critics that see the preference.
 

@@ -98,6 +98,17 @@ FAMILIES = (
         "that need both at once.",
     ),
     Family(
+        page="linear-quadratic",
+        title="Linear-quadratic control",
+        ids=("linear-quadratic-v0",),
+        ends="Never by itself.",
+        notes="`num_objectives` (2 to 8) and `overlap` (how much objectives have in common) are "
+        "arguments of the environment. Costs are convex in the controls, so the front is convex, "
+        "and a Riccati recursion gives it exactly; the stored points are optima of 1,001 weights "
+        "for two objectives and of 1,771 for four. What a policy that does not know the time loses "
+        "towards the end of an episode is below half a percent.",
+    ),
+    Family(
         page="minecart",
         title="Minecart",
         ids=("minecart-v0", "minecart-deterministic-v0", "minecart-rgb-v0"),

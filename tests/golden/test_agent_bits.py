@@ -29,6 +29,7 @@ BITS = Path(__file__).with_name("agent_bits.json")
 GRID = ("hypergrid-v0", {"height": 6, "objectives": ["branin", "shubert"]})
 TREASURE = ("deep-sea-treasure-v0", {})
 SYSTEM = ("mec-offloading-v0", {})
+QUADRATIC = ("linear-quadratic-v0", {"num_objectives": 3})
 MARGINAL = ("mec-offloading-v0", {"observation": "marginal"})
 
 RUNS: dict[str, tuple[tuple[str, dict[str, Any]], int, dict[str, Any]]] = {
@@ -36,6 +37,10 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], int, dict[str, Any]]] = {
     "c_morl": (TREASURE, 2000, {
         "num_envs": 2, "rollout_steps": 12, "epochs": 2, "minibatch": 16, "num_parents": 2,
         "selection_episodes": 1, "snapshot_interval": 2, "extension_updates": 3, "hidden": (8,)}),
+    "capql": (QUADRATIC, 1000, {
+        "num_envs": 4, "batch": 8, "hidden": (8, 8), "warmup_steps": 200, "divisions": 4}),
+    "conditioned_sac": (QUADRATIC, 1000, {
+        "num_envs": 4, "batch": 8, "hidden": (8, 8), "warmup_steps": 200, "divisions": 4}),
     "do_nothing": (TREASURE, 100, {"idle_action": 0}),
     "envelope_q": (TREASURE, 4000, {
         "num_envs": 4, "updates": 2, "batch": 8, "replay_capacity": 500, "hidden": (8,),

@@ -96,9 +96,7 @@ def batch_of(rng: np.random.Generator, rows: int, observation: int, action: int)
 @pytest.fixture(params=TWINS)
 def learner(request: pytest.FixtureRequest) -> ActorCritic:
     settings = LearnerSettings(hidden=(16, 12), twins=request.param)
-    made = ActorCritic(
-        5, 2, 3, settings, rng=np.random.default_rng(0), dtype=torch.float64
-    )
+    made = ActorCritic(5, 2, 3, settings, rng=np.random.default_rng(0), dtype=torch.float64)
     rng = np.random.default_rng(1)  # zero biases and an actor near zero would hide errors
     for flat in (made.actor.flat, made.critics.flat, made.targets.flat):
         flat += torch.from_numpy(0.3 * rng.standard_normal(len(flat)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ class ActorCriticConfig(Settings):
     target_rate: float = searchable(0.005, bounds=SHARE, low=1e-3, high=0.05, log=True)
     average_rate: float = bounded(1e-3, SHARE)
     actor_delay: int = searchable(2, bounds=COUNT, low=1, high=4)
-    twins: Twins = searchable("whole", choices=("whole", "elementwise", "mean"))
+    twins: str = searchable("whole", choices=("whole", "elementwise", "mean"))
     temperature: float = searchable(0.1, bounds=POSITIVE, low=0.01, high=1.0, log=True)
     learned_temperature: bool = True
     entropy_share: float = searchable(1.0, bounds=POSITIVE, low=0.25, high=2.0, log=True)
@@ -192,7 +192,7 @@ class ActorCriticAgent:
         settings = LearnerSettings(
             hidden=tuple(config.hidden),
             discount=self._discount,
-            twins=config.twins,
+            twins=cast(Twins, config.twins),
             target_rate=config.target_rate,
             average_rate=config.average_rate,
             actor_delay=config.actor_delay,
@@ -244,7 +244,6 @@ class ActorCriticAgent:
             if not self._warming_up:
                 self._fit_scales()
                 self._improve()
-        self._learner.check_finite()
         return self._progress()
 
     @property
@@ -307,7 +306,7 @@ class ActorCriticAgent:
     @staticmethod
     def _following(rollout: Rollout) -> NDArray[np.float32]:
         """What was seen after the step; where a time limit cut off, the last of that episode."""
-        following = rollout.last_observations[0].copy()
+        following = np.array(rollout.last_observations[0])
         for truncation in rollout.truncations:
             following[truncation.envs] = truncation.observations
         return following
@@ -335,7 +334,8 @@ class ActorCriticAgent:
         power = np.exp2(np.ceil(np.log2(np.where(largest > 0.0, largest, RETURN_SIZE))))
         scales = RETURN_SIZE / power
         if not np.array_equal(scales, self._scales):
-            self._learner.rescale(scales / self._scales)
+            if self._learner.updates:  # before, there is nothing learned to keep
+                self._learner.rescale(scales / self._scales)
             self._scales = scales
 
     def _improve(self) -> None:
@@ -358,6 +358,7 @@ class ActorCriticAgent:
         for index in range(count):
             batch = Batch(*(part[index] for part in parts))
             self._learner.update(batch, noise[index], learning_rate=self.learning_rate)
+        self._learner.check_finite()
 
     def _taught(self, stored: NDArray[np.float32]) -> NDArray[np.float32]:
         """Preferences that sampled rows teach, (row, objective)."""
@@ -368,7 +369,7 @@ class ActorCriticAgent:
         if share == 1.0:
             return fresh
         chosen = self._rng.random(len(stored)) < share
-        return np.where(chosen[:, None], fresh, stored)
+        return np.asarray(np.where(chosen[:, None], fresh, stored))
 
     @property
     def learning_rate(self) -> float:

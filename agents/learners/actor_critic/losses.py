@@ -57,7 +57,9 @@ def sample_actions(outputs: Tensor, noise: Tensor) -> SampledActions:
     return SampledActions(torch.tanh(before), log_probabilities, bounded, scale, noise)
 
 
-def actions_backward(sampled: SampledActions, by_action: Tensor, by_log_probability: float) -> Tensor:
+def actions_backward(
+    sampled: SampledActions, by_action: Tensor, by_log_probability: float
+) -> Tensor:
     """Gradient by the outputs (batch, 2 * action), the noise being fixed.
 
     Args:

@@ -29,7 +29,8 @@ class ActionRange:
     def to_env(self, actions: NDArray[Any]) -> NDArray[np.float32]:
         """From [-1, 1] to the environment's units."""
         middle, half = (self.low + self.high) / 2.0, (self.high - self.low) / 2.0
-        return np.clip(middle + half * actions, self.low, self.high).astype(np.float32)
+        stretched = np.clip(middle + half * actions, self.low, self.high)
+        return np.asarray(stretched, np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ class FrozenActor:
     def middle_actions(
         self, observations: NDArray[Any], weights: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Actions (row, action) for observations (row, feature) and preferences (row, objective)."""
+        """Actions (row, action) for observations (row, feature) and as many preferences."""
         seen = normalise_observations(observations[None], self.mean, self.scale)[0]
         inputs = torch.from_numpy(np.concatenate([seen, weights], axis=1))
         centre, _ = self.network.forward(inputs)[0].chunk(2, -1)

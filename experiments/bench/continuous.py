@@ -1,0 +1,100 @@
+"""How fast do agents learn fronts with continuous actions? Hypervolume against steps, seed by seed.
+
+``python -m morl.experiments.bench.continuous --env mo-hopper-2obj-v5 --steps 100000`` trains each
+agent with its defaults and judges all of its solutions on report episodes as it goes. A line of
+JSON is appended for each evaluation, so that a run which is interrupted leaves what it found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from morl.envs import make_task
+from morl.evaluation import evaluation_seeds, rollout
+from morl.experiments.bench.measurement import RESULTS, single_thread
+from morl.indicators import hypervolume
+from morl.registry import AGENTS
+from morl.types import Task
+
+COMMAND = "python -m morl.experiments.bench.continuous"
+
+
+def evaluations(
+    task: Task, name: str, settings: dict[str, Any], *, steps: int, every: int, seed: int,
+    episodes: int,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Train one agent; one row for each evaluation.
+
+    Args:
+        task: what to learn.
+        name: of the agent.
+        settings: that differ from its defaults.
+        steps: budget.
+        every: steps between evaluations.
+        seed: of the agent.
+        episodes: report episodes of each solution.
+    """
+    entry = AGENTS[name]
+    agent = entry.make(task, replace(entry.config(), **settings), total_steps=steps, seed=seed)
+    seeds, learning = evaluation_seeds(task.spec, "report", episodes), 0.0
+    while not agent.finished:
+        begun = time.process_time()
+        agent.learn(every)
+        learning += time.process_time() - begun
+        returns = rollout(task, agent.solutions(), seeds=seeds).discounted.mean(axis=1)
+        yield {
+            "env": task.spec.id,
+            "kwargs": dict(task.kwargs),
+            "agent": name,
+            "settings": settings,
+            "seed": seed,
+            "steps": agent.steps,
+            "hypervolume": round(hypervolume(returns, task.spec.reference_point).value, 4),
+            "solutions": len(returns),
+            "learning_cpu_s": round(learning, 1),
+            "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
+
+
+def main(arguments: Sequence[str] | None = None, *, say: Callable[[str], None] = print) -> int:
+    """Entry point.
+
+    Args:
+        arguments: without the program; by default those of the process.
+        say: takes each row.
+    """
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
+    parser.add_argument("--env", required=True)
+    parser.add_argument("--kwargs", type=json.loads, default={}, help="of the environment, JSON")
+    parser.add_argument("--agents", nargs="+", default=["conditioned_sac"])
+    parser.add_argument("--settings", type=json.loads, default={}, help="of the agents, JSON")
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--every", type=int, default=20_000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--episodes", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=RESULTS / "continuous.jsonl")
+    options = parser.parse_args(arguments)
+    task = make_task(options.env, kwargs=options.kwargs)
+    with single_thread():
+        for seed in options.seeds:
+            for name in options.agents:
+                for row in evaluations(
+                    task, name, options.settings, steps=options.steps, every=options.every,
+                    seed=seed, episodes=options.episodes,
+                ):  # fmt: skip
+                    say(json.dumps(row))
+                    with options.output.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(row) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
