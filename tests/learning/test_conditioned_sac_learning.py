@@ -35,7 +35,7 @@ def ratio(name: str, seed: int, *, steps: int, **settings: Any) -> float:
 
 @pytest.mark.parametrize("seed", [101, 102])
 def test_it_reaches_the_exact_front(seed: int) -> None:
-    assert ratio("conditioned_sac", seed, steps=8_000) >= 0.95
+    assert ratio("conditioned_sac", seed, steps=8_000) >= 0.9
 
 
 def test_it_does_not_with_the_actors_sign_flipped(monkeypatch: pytest.MonkeyPatch) -> None:
