@@ -10,7 +10,7 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from morl.pareto import nondominated
 from morl.result import ResultError, RunResult
 from morl.seeding import generator
 from morl.storage import read_json, write_json
-from morl.types import Front, Policy, Solution, Task
+from morl.types import Front, MorlError, Policy, Solution, Task, is_stateful
 
 OBJECTS_FILE = "objects.json"
 """Name in a run's folder."""
@@ -182,14 +182,20 @@ def _states(
     states = [core.initial(0)]
     builders = [np.zeros(0, np.int64)]
     for index, solution in enumerate(solutions):
-        count = 1 if solution.policy.deterministic else SAMPLES
+        if is_stateful(solution.policy):
+            raise MorlError(
+                f"solution {index} is a {type(solution.policy).__name__}, which has a memory; "
+                "objects are read from policies without one"
+            )
+        memoryless = cast(Policy, solution.policy)
+        count = 1 if memoryless.deterministic else SAMPLES
         rng = generator(seed, "objects", index)
 
         def choose(
             rows: States,
             _: NDArray[np.intp],
             __: int,
-            policy: Policy = solution.policy,
+            policy: Policy = memoryless,
             rng: np.random.Generator = rng,
         ) -> Actions:
             actions = np.asarray(policy.act(core.encode(rows), rng=rng), np.int64)

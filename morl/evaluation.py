@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from gymnasium.vector import VectorEnv
@@ -23,9 +23,13 @@ from morl.types import (
     MorlError,
     NonFiniteError,
     Policy,
+    PolicyState,
     Solution,
     StackedPolicy,
+    StackedStatefulPolicy,
+    StatefulPolicy,
     Task,
+    is_stateful,
 )
 
 Batch = VectorEnv[Any, Any, Any]
@@ -38,6 +42,10 @@ STEP_LIMIT = 100_000
 
 _ROOT = 0
 """Root of the evaluation seeds: they belong to the protocol, not to a run."""
+
+
+class PolicyError(MorlError):
+    """A policy that does not keep its contract while it is played."""
 
 
 class EndlessEpisodeError(MorlError):
@@ -165,7 +173,7 @@ def rollout(
                 for index in range(chunk.start, chunk.stop)
             ]
             batch = _batch(task, len(rngs) * len(seeds), used=batch)
-            actor = _actor(policies[chunk], rngs)
+            actor = _actor(task.spec, policies[chunk], rngs)
             _play(task.spec, batch, actor, seeds=[int(seed) for seed in seeds], out=episodes[chunk])
     finally:
         if batch is not None:
@@ -284,13 +292,122 @@ class _OneByOne:
         return np.concatenate(self._actions)
 
 
-def _actor(policies: Sequence[Policy], rngs: Sequence[np.random.Generator]) -> _Actor:
+class _Remembering:
+    """Acts policy by policy where some have a memory; finished ones repeat their last action.
+
+    Memories begin at the first call, which tells the number of environments.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        policies: Sequence[Policy | StatefulPolicy],
+        rngs: Sequence[np.random.Generator],
+    ) -> None:
+        self._spec = spec
+        self._policies = policies
+        self._rngs = rngs
+        self._states: list[PolicyState | None] = [None] * len(policies)
+        self._actions: list[NDArray[Any]] = [np.empty(0)] * len(policies)
+        self._acted: list[int] = []
+
+    def act(self, observations: NDArray[Any], running: NDArray[np.bool_]) -> NDArray[Any]:
+        self._acted = np.flatnonzero(running).tolist()
+        for index in self._acted:
+            actions = self._act(index, observations[index])
+            _require_rows(
+                self._spec, self._policies[index], "actions", actions, observations[index]
+            )
+            self._actions[index] = actions
+        return np.concatenate(self._actions)
+
+    def _act(self, index: int, observations: NDArray[Any]) -> NDArray[Any]:
+        policy, rng = self._policies[index], self._rngs[index]
+        if not is_stateful(policy):
+            return np.asarray(cast(Policy, policy).act(observations, rng=rng))
+        state = self._states[index]
+        if state is None:
+            state = _checked_state(
+                self._spec, policy, policy.begin(len(observations)), observations
+            )
+        actions, after = policy.act(observations, state, rng=rng)
+        self._states[index] = _checked_state(self._spec, policy, after, observations)
+        return np.asarray(actions)
+
+    def observe(self, rewards: NDArray[np.float64], ended: NDArray[np.bool_]) -> None:
+        """Show rewards (policy, env, objective) and ends (policy, env) to those that acted."""
+        for index in self._acted:
+            policy, state = self._policies[index], self._states[index]
+            if is_stateful(policy) and state is not None:
+                after = policy.observe(state, rewards[index], ended[index])
+                self._states[index] = _checked_state(self._spec, policy, after, rewards[index])
+
+
+class _RememberingTogether:
+    """Acts through one stack of policies with a memory."""
+
+    def __init__(self, stacked: StackedStatefulPolicy, rng: np.random.Generator) -> None:
+        self._stacked = stacked
+        self._rng = rng
+        self._state: PolicyState | None = None
+
+    def act(self, observations: NDArray[Any], running: NDArray[np.bool_]) -> NDArray[Any]:  # noqa: ARG002 - the stack has a fixed size
+        if self._state is None:
+            self._state = self._stacked.begin(observations.shape[1])
+        actions, self._state = self._stacked.act(observations, self._state, rng=self._rng)
+        array = np.asarray(actions)
+        return array.reshape(-1, *array.shape[2:])
+
+    def observe(self, rewards: NDArray[np.float64], ended: NDArray[np.bool_]) -> None:
+        """Show rewards (policy, env, objective) and ends (policy, env)."""
+        assert self._state is not None
+        self._state = self._stacked.observe(self._state, rewards, ended)
+
+
+def _checked_state(
+    spec: EnvSpec,
+    policy: object,
+    state: Any,  # noqa: ANN401 - checked here
+    rows: NDArray[Any],
+) -> PolicyState:
+    """The memory itself, if it is a dict of arrays with a row for each environment."""
+    if not isinstance(state, dict):
+        raise PolicyError(
+            f"{spec.id}: the memory of a {type(policy).__name__} must be a dict of arrays, got "
+            f"{type(state).__name__}"
+        )
+    for name, values in state.items():
+        _require_rows(spec, policy, f"memory {name!r}", values, rows)
+    return state
+
+
+def _require_rows(
+    spec: EnvSpec, policy: object, what: str, values: object, rows: NDArray[Any]
+) -> None:
+    shape = np.asarray(values).shape
+    if not shape or shape[0] != len(rows):
+        raise PolicyError(
+            f"{spec.id}: {what} of a {type(policy).__name__} must have one row per environment "
+            f"({len(rows)}), got shape {shape}; `morl.testing.check_agent` tries this out"
+        )
+
+
+def _actor(
+    spec: EnvSpec,
+    policies: Sequence[Policy | StatefulPolicy],
+    rngs: Sequence[np.random.Generator],
+) -> _Actor:
     """Stack what can be stacked: deterministic policies of one class that offers it."""
     kinds = {type(policy) for policy in policies}
     stack = getattr(next(iter(kinds)), "stack", None) if len(kinds) == 1 else None
+    remembering = any(is_stateful(policy) for policy in policies)
     # One generator cannot serve stacked stochastic policies independently of the batch.
     if stack is None or not all(policy.deterministic for policy in policies):
-        return _OneByOne(policies, rngs)
+        if remembering:
+            return _Remembering(spec, policies, rngs)
+        return _OneByOne(cast("Sequence[Policy]", policies), rngs)
+    if remembering:
+        return _RememberingTogether(stack(policies), rngs[0])
     return _Together(stack(policies), rngs[0])
 
 
@@ -313,6 +430,7 @@ def _play(
     if set_active is not None:
         set_active(running.copy())
     observations, _ = batch.reset(seed=slot_seeds)
+    observe = getattr(actor, "observe", None)
     factor = 1.0
     for step in range(1, (spec.horizon or STEP_LIMIT) + 1):
         grouped = observations.reshape(policies, episodes, *observations.shape[1:])
@@ -326,6 +444,11 @@ def _play(
         discounted[live] += factor * gained[live]
         undiscounted[live] += gained[live]
         factor *= spec.discount
+        if observe is not None:
+            observe(
+                gained.reshape(policies, episodes, -1),
+                (terminated | truncated).reshape(policies, episodes),
+            )
         ended = running & (terminated | truncated)
         if ended.any():
             lengths[ended] = step

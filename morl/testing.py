@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from morl.checkpoint import load_checkpoint, save_checkpoint
 from morl.pareto import nondominated
-from morl.types import Agent, MorlError, Task
+from morl.types import Agent, MorlError, Policy, StatefulPolicy, Task, is_stateful
 
 Batch = VectorEnv[Any, Any, Any]
 
@@ -577,6 +577,7 @@ class _AgentTrial:
             ("restored twin", self._restored_twin),
             ("global generators", self._global_generators),
             ("solutions", self._solutions),
+            ("memory", self._memory),
             ("preferences", self._preferences),
         ]
 
@@ -675,7 +676,7 @@ class _AgentTrial:
         try:
             observations, _ = batch.reset(seed=0)
             for solution in solutions:
-                actions = solution.policy.act(observations, rng=np.random.default_rng(0))
+                actions = _first_actions(solution.policy, observations)
                 _require(
                     all(action in batch.single_action_space for action in actions),
                     f"action {actions[0]} is not in {batch.single_action_space}",
@@ -683,6 +684,41 @@ class _AgentTrial:
         finally:
             batch.close()
         return f"{len(solutions)} solutions act"
+
+    def _memory(self) -> str:
+        policies = [solution.policy for solution in self._reference.agent.solutions()]
+        remembering = [policy for policy in policies if is_stateful(policy)]
+        if not remembering:
+            raise _Skipped("its policies have no memory")
+        batch = self._task.make_vec(4)
+        try:
+            for policy in remembering[:8]:
+                self._check_memory(policy, batch)
+        finally:
+            batch.close()
+        return f"{len(remembering)} policies remember what they should"
+
+    def _check_memory(self, policy: StatefulPolicy, batch: Batch) -> None:
+        """Four environments at once and two halves of them act the same way."""
+        rng = np.random.default_rng(0)
+        observations, _ = batch.reset(seed=0)
+        states = [policy.begin(4), policy.begin(2), policy.begin(2)]
+        _require_equal(states[1], states[2], "two memories that `begin` returned")
+        halves = (slice(0, 2), slice(2, 4))
+        for step in range(8):
+            actions, states[0] = policy.act(observations, states[0], rng=rng)
+            for index, half in enumerate(halves, start=1):
+                part, states[index] = policy.act(observations[half], states[index], rng=rng)
+                _require(
+                    not policy.deterministic or np.array_equal(part, actions[half]),
+                    f"half of a batch acts differently from the whole at step {step}",
+                )
+            observations, rewards, terminated, truncated, _ = batch.step(actions)
+            ended = terminated | truncated
+            states[0] = policy.observe(states[0], rewards, ended)
+            for index, half in enumerate(halves, start=1):
+                states[index] = policy.observe(states[index], rewards[half], ended[half])
+        _require_equal(policy.begin(2), policy.begin(2), "memories at the beginning")
 
     def _preferences(self) -> str:
         wanted = np.eye(self._task.spec.num_objectives)
@@ -694,6 +730,14 @@ class _AgentTrial:
                 f"asked for {preference}, answered for {answer.preference}",
             )
         return f"one solution for each of {len(wanted)} preferences"
+
+
+def _first_actions(policy: Policy | StatefulPolicy, observations: NDArray[Any]) -> NDArray[Any]:
+    """Actions at the first step of episodes."""
+    rng = np.random.default_rng(0)
+    if is_stateful(policy):
+        return policy.act(observations, policy.begin(len(observations)), rng=rng)[0]
+    return cast(Policy, policy).act(observations, rng=rng)
 
 
 def _require_equal(mine: Any, theirs: Any, what: str) -> None:  # noqa: ANN401 - nested states

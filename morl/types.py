@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 from gymnasium.vector import VectorEnv
@@ -213,6 +213,81 @@ class Policy(Protocol):
         ...
 
 
+PolicyState: TypeAlias = dict[str, NDArray[Any]]
+"""What a policy with a memory remembers: named arrays whose first axis is the environment."""
+
+
+class StatefulPolicy(Protocol):
+    """A policy with a memory: it sees rewards and the ends of episodes as well as observations.
+
+    The memory is a value that the caller keeps and hands back. The policy object itself never
+    changes, so that one policy may act in several batches at once. A class may offer
+    ``stack(policies) -> StackedStatefulPolicy`` as a classmethod.
+    """
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether equal histories always get equal actions."""
+        ...
+
+    def begin(self, num_envs: int) -> PolicyState:
+        """The memory at the first step of an episode in each of `num_envs` environments."""
+        ...
+
+    def act(
+        self, observations: NDArray[Any], state: PolicyState, *, rng: np.random.Generator
+    ) -> tuple[NDArray[Any], PolicyState]:
+        """Choose actions.
+
+        Args:
+            observations: shape (env, *observation), raw as the environment gave them.
+            state: the memory, as `begin`, `act` or `observe` returned it.
+            rng: source of randomness; a deterministic policy leaves it alone.
+
+        Returns:
+            Actions the environment accepts, shape (env, *action), and the memory.
+        """
+        ...
+
+    def observe(
+        self, state: PolicyState, rewards: NDArray[np.float64], ended: NDArray[np.bool_]
+    ) -> PolicyState:
+        """Take in what the actions led to.
+
+        Args:
+            state: the memory that `act` returned.
+            rewards: shape (env, objective).
+            ended: shape (env,), whether the episode was terminated or truncated; the memory of
+                such an environment begins again.
+        """
+        ...
+
+
+class StackedStatefulPolicy(Protocol):
+    """Many policies with a memory, acting in one call; all axes begin with (policy, env)."""
+
+    def begin(self, num_envs: int) -> PolicyState:
+        """The memory at the first step, arrays (policy, env, ...)."""
+        ...
+
+    def act(
+        self, observations: NDArray[Any], state: PolicyState, *, rng: np.random.Generator
+    ) -> tuple[NDArray[Any], PolicyState]:
+        """Choose actions for observations of shape (policy, env, *observation)."""
+        ...
+
+    def observe(
+        self, state: PolicyState, rewards: NDArray[np.float64], ended: NDArray[np.bool_]
+    ) -> PolicyState:
+        """Take in rewards (policy, env, objective) and ends (policy, env)."""
+        ...
+
+
+def is_stateful(policy: Policy | StatefulPolicy) -> TypeGuard[StatefulPolicy]:
+    """Whether a policy has a memory, which the presence of ``begin`` tells."""
+    return hasattr(policy, "begin")
+
+
 class StackedPolicy(Protocol):
     """Many policies of one class, acting in one call."""
 
@@ -224,7 +299,7 @@ class StackedPolicy(Protocol):
 class Solution(NamedTuple):
     """A policy and the preference that it was trained or asked for, if any."""
 
-    policy: Policy
+    policy: Policy | StatefulPolicy
     preference: Vector | None = None
 
 
