@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from morl.experiments.bench import profile
+from morl.experiments.bench import training_profile
 from morl.experiments.bench.training_profile import bottleneck, parts
 
 
@@ -44,7 +44,7 @@ def test_parts_add_up_to_the_whole_and_do_not_overlap():
 def test_a_real_profile_knows_every_part(monkeypatch):
     small = {"deep-sea-treasure-v0": {"rollout_steps": 32, "selection_episodes": 1}}
     monkeypatch.setattr(profile, "SETTINGS", small)
-    (row,) = profile.measure(steps=20_000)["rows"]
+    (row,) = training_profile.measure(steps=20_000)["rows"]
     assert row["steps_per_cpu_second"] > 100
     assert sum(row["shares"].values()) == pytest.approx(1.0, abs=0.01)
     assert all(share > 0 for name, share in row["shares"].items() if name != "the rest")
