@@ -43,7 +43,7 @@ def test_parts_add_up_to_the_whole_and_do_not_overlap():
 @pytest.mark.slow
 def test_a_real_profile_knows_every_part(monkeypatch):
     small = {"deep-sea-treasure-v0": {"rollout_steps": 32, "selection_episodes": 1}}
-    monkeypatch.setattr(profile, "SETTINGS", small)
+    monkeypatch.setattr(training_profile, "SETTINGS", small)
     (row,) = training_profile.measure(steps=20_000)["rows"]
     assert row["steps_per_cpu_second"] > 100
     assert sum(row["shares"].values()) == pytest.approx(1.0, abs=0.01)
