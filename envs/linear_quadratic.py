@@ -13,11 +13,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from morl.envs.single import SingleEnv
 from morl.envs.vector import BatchedEnv, EnvArgumentError, RandomBlocks
 from morl.indicators import hypervolume
 from morl.preferences import lattice
@@ -188,30 +188,12 @@ def _spec(num_objectives: int = 2, overlap: float = 0.1, **_: Any) -> EnvSpec:  
     )
 
 
-class LinearQuadraticEnv(gymnasium.Env[Any, Any]):
-    """One system, for Gymnasium's ordinary interface; arguments as those of the batch."""
+class LinearQuadraticEnv(SingleEnv):
+    """One system, for Gymnasium's ordinary interface."""
 
     def __init__(self, **arguments: Any) -> None:  # noqa: ANN401 - as the batch
-        self._batch = LinearQuadraticVectorEnv(1, **arguments)
-        self.observation_space = self._batch.single_observation_space
-        self.action_space = self._batch.single_action_space
-        self.reward_space = self._batch.reward_space
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Begin an episode."""
-        super().reset(seed=seed)
-        observations, infos = self._batch.reset(seed=seed, options=options)
-        return observations[0], infos
-
-    def step(
-        self, action: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64], bool, bool, dict[str, Any]]:
-        """Go on by one action."""
-        after, rewards, over, cut, infos = self._batch.step(np.asarray(action)[None])
-        observation = infos["final_obs"][0] if infos else after[0]
-        return observation, rewards[0], bool(over[0]), bool(cut[0]), {}
+        """Make the environment; arguments are those of `LinearQuadraticVectorEnv`."""
+        super().__init__(LinearQuadraticVectorEnv(1, **arguments))
 
 
 register_env(
