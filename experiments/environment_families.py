@@ -114,15 +114,15 @@ FAMILIES = (
         ids=("random-momdp-v0",),
         ends="At a leaf, a treasure, the last layer or the end of the chain.",
         notes="A benchmark family of its own: `kwargs={'seed': 7}` draws a problem, "
-        "`kwargs={'seed': 7, 'kind': 'grid', 'num_objectives': 3}` decides more of it. Kinds are "
-        "`layered` (a graph of layers, observed as arbitrary codes), `grid` (treasures and "
-        "dangers, observed as coordinates), `chain` (stochastic, observed as codes) and `tree` (leaves on a "
-        "concave front, observed as depth and position); without a kind, the seed modulo four "
-        "decides. Codes and coordinates want different encodings, concave fronts want more than "
-        "weighted sums, and chance wants averages, so that settings which do well on the family "
-        "seldom fail elsewhere. Every front is exact, by backward induction. In a chain, some "
-        "points need a policy that remembers its past. Seeds 0 to 19 are meant for the choice of "
-        "settings, seeds 100 to 119 for reports.",
+        "`kwargs={'seed': 7, 'kind': 'grid', 'num_objectives': 3}` decides more of it. Kinds "
+        "are `layered` (a graph of layers, observed as arbitrary codes), `grid` (treasures "
+        "and dangers, observed as coordinates), `chain` (stochastic, observed as codes) and "
+        "`tree` (leaves on a concave front, observed as depth and position); without a kind, "
+        "the seed modulo four decides. Codes and coordinates want different encodings, "
+        "concave fronts want more than weighted sums, and chance wants averages, so that "
+        "settings which do well on the family seldom fail elsewhere. Every front is exact, by "
+        "backward induction. In a chain, some points need a policy that remembers its past. "
+        "Seeds 0 to 19 are meant for the choice of settings, seeds 100 to 119 for reports.",
     ),
     Family(
         page="minecart",

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args
 
+import numpy as np
 from gymnasium import Space, spaces
 
 from morl.types import Task
@@ -36,6 +37,7 @@ class Capabilities:
             ``CompositionalCore``.
         masks: whether it respects ``infos["action_mask"]``; None if that is not known, and then
             an environment that masks is not refused.
+        countable_observations: whether it needs observations of integers, since it keeps a table.
         min_objectives: least number of objectives.
         max_objectives: greatest number of objectives, or None.
         environments: ids of the only environments that it knows, with "*" for any letters
@@ -52,6 +54,7 @@ class Capabilities:
     actions: tuple[ActionKind, ...] = ("discrete", "box")
     objects: bool = False
     masks: bool | None = None
+    countable_observations: bool = False
     min_objectives: int = 1
     max_objectives: int | None = None
     environments: tuple[str, ...] = ()
@@ -90,12 +93,14 @@ class Capabilities:
             return "it does not know that actions can be illegal, and the environment masks them"
         batch = task.make_vec(1)
         try:
-            space = batch.single_action_space
+            space, observed = batch.single_action_space, batch.single_observation_space
             builds_objects = getattr(batch, "core", None) is not None
         finally:
             batch.close()
         if self.objects and not builds_objects:
             return "it needs an environment whose episodes build objects"
+        if self.countable_observations and np.dtype(observed.dtype).kind not in "iub":
+            return f"it keeps a table of states and needs observations of integers, not {observed}"
         return self._space_refusal(space)
 
     def _space_refusal(self, space: Space[Any]) -> str | None:

@@ -29,6 +29,7 @@ from morl.registry import AGENTS
 BITS = Path(__file__).with_name("agent_bits")
 
 GRID = ("hypergrid-v0", {"height": 6, "objectives": ["branin", "shubert"]})
+CHAIN = ("random-momdp-v0", {"seed": 2})
 TREASURE = ("deep-sea-treasure-v0", {})
 SYSTEM = ("mec-offloading-v0", {})
 QUADRATIC = ("linear-quadratic-v0", {"num_objectives": 3})
@@ -64,6 +65,7 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], int, dict[str, Any]]] = {
     "nsga3": (GRID, 900, {"batch": 10}),
     "offloading_heuristic": (SYSTEM, 10, {}),
     "op_gfn": (GRID, 900, {"batch": 8, "hidden": (8, 8), "archive_capacity": 10}),
+    "pql": (CHAIN, 2000, {"num_envs": 4}),
     "random_search": (TREASURE, 2000, {}),
     "sb3": (TREASURE, 1500, {
         "num_envs": 2, "rollout_steps": 12, "minibatch": 16, "epochs": 2, "hidden": (8,),
