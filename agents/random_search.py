@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
+from morl.agents.learners.core.action_map import ActionMap, action_map
 from morl.agents.learners.core.archives import archive_solutions, empty_archive, restore_archive
 from morl.agents.learners.core.budget import Budget
 from morl.archive import ParetoArchive
@@ -21,7 +21,7 @@ from morl.capabilities import Capabilities
 from morl.registry import register_agent
 from morl.search_space import COUNT, Settings, bounded
 from morl.seeding import generator, stream
-from morl.types import Front, Metrics, MorlError, NonFiniteError, Solution, State, Task
+from morl.types import Front, Metrics, NonFiniteError, Solution, State, Task
 
 Weights = NDArray[np.float64]
 """Weights of linear policies, (policy, 1 + feature, output); the first row is the bias."""
@@ -41,28 +41,6 @@ class Config(Settings):
     policies: int = bounded(32, COUNT)
     episodes: int = bounded(4, COUNT)
     capacity: int = bounded(100, COUNT)
-
-
-@dataclass(frozen=True)
-class ActionMap:
-    """From the outputs of a linear policy to actions: the best of them, or a squashed vector.
-
-    Attributes:
-        low: lower corner of a box of actions, or None where actions are discrete.
-        high: its upper corner.
-        dtype: of the actions.
-    """
-
-    low: NDArray[Any] | None
-    high: NDArray[Any] | None
-    dtype: np.dtype[Any]
-
-    def __call__(self, outputs: Weights) -> NDArray[Any]:
-        """Map outputs (..., output) to actions."""
-        if self.low is None or self.high is None:
-            return np.asarray(outputs.argmax(axis=-1), dtype=self.dtype)
-        share = (np.tanh(outputs) + 1.0) / 2.0
-        return np.asarray(self.low + share * (self.high - self.low), dtype=self.dtype)
 
 
 class LinearPolicy:
@@ -143,7 +121,9 @@ class RandomSearch:
         self._policies = _policies_per_round(task, config, total_steps)
         self._batch = task.make_vec(self._policies * config.episodes)
         features = int(np.prod(self._batch.single_observation_space.shape or ()))
-        outputs, self._actions = _action_map(self._batch.single_action_space, task.spec.id)
+        outputs, self._actions = action_map(
+            self._batch.single_action_space, env_id=task.spec.id, agent="random_search"
+        )
         self._shape = (self._policies, 1 + features, outputs)
 
     @property
@@ -255,12 +235,3 @@ def _outputs(weights: Weights, observations: NDArray[Any]) -> Weights:
     flat = observations.reshape(*observations.shape[:2], -1).astype(np.float64)
     squashed = flat / (1.0 + np.abs(flat))
     return np.asarray(squashed @ weights[:, 1:] + weights[:, :1])
-
-
-def _action_map(space: Space[Any], env_id: str) -> tuple[int, ActionMap]:
-    """Number of outputs, and what they mean."""
-    if isinstance(space, spaces.Discrete):
-        return int(space.n), ActionMap(None, None, np.dtype(np.int64))
-    if isinstance(space, spaces.Box) and len(space.shape) == 1:
-        return space.shape[0], ActionMap(space.low, space.high, np.dtype(space.dtype))
-    raise MorlError(f"{env_id}: random_search knows discrete and box actions, not {space}")

@@ -210,6 +210,29 @@ def sobol_simplex(num_objectives: int, count: int = SOBOL_COUNT) -> Front:
     return _spacings(num_objectives)[:count]
 
 
+def spread_preferences(num_objectives: int, count: int) -> Front:
+    """So many preferences, spread over the simplex: a lattice, filled up by the Sobol set.
+
+    Args:
+        num_objectives: 1 to 10.
+        count: at least 1.
+
+    Returns:
+        Shape (count, num_objectives): the largest lattice that fits, then the first rows of
+        `sobol_simplex`. Where no lattice fits, the Sobol set alone.
+
+    Raises:
+        PreferenceError: a number out of range.
+    """
+    divisions = 0
+    bars = num_objectives - 1
+    while bars and math.comb(divisions + 1 + bars, bars) <= count:
+        divisions += 1
+    rows = lattice(num_objectives, divisions) if divisions else np.zeros((0, num_objectives))
+    missing = count - len(rows)
+    return np.concatenate([rows, sobol_simplex(num_objectives, missing)]) if missing else rows
+
+
 def dirichlet(
     num_objectives: int,
     count: int,

@@ -48,6 +48,7 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], int, dict[str, Any]]] = {
     "envelope_q": (TREASURE, 4000, {
         "num_envs": 4, "updates": 2, "batch": 8, "replay_capacity": 500, "hidden": (8,),
         "warmup_steps": 500}),
+    "evolution_strategy": (TREASURE, 4000, {"preferences": 3, "population": 4}),
     "gmorl": (SYSTEM, 3000, {
         "num_envs": 4, "updates": 2, "batch": 16, "replay_capacity": 500, "hidden": (8, 8),
         "warmup_steps": 500}),
@@ -61,6 +62,10 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], int, dict[str, Any]]] = {
     "multi_policy_sac": (TREASURE, 3000, {
         "num_envs": 2, "updates": 2, "batch": 16, "replay_capacity": 1000, "divisions": 4,
         "hidden": (8,), "warmup_steps": 500}),
+    "neuro_hype": (CHAIN, 2000, {"population": 8}),
+    "neuro_moead": (CHAIN, 2000, {"population": 8}),
+    "neuro_nsga2": (TREASURE, 4000, {"population": 8}),
+    "neuro_nsga3": (CHAIN, 2000, {"population": 8}),
     "nsga2": (GRID, 900, {"batch": 10}),
     "nsga3": (GRID, 900, {"batch": 10}),
     "offloading_heuristic": (SYSTEM, 10, {}),

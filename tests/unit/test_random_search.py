@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from morl.agents.random_search import Config, LinearPolicy, RandomSearch, _action_map
+from morl.agents.learners.core.action_map import action_map
+from morl.agents.random_search import Config, LinearPolicy, RandomSearch
 from morl.evaluation import rollout
 from morl.testing import check_agent
 from morl.types import MorlError, NonFiniteError, Task
@@ -105,7 +106,7 @@ def test_long_episodes_leave_room_for_ten_rounds() -> None:
 
 def test_actions_in_a_box_stay_in_it() -> None:
     low, high = np.array([-1.0, 0.0], np.float32), np.array([1.0, 5.0], np.float32)
-    outputs, actions = _action_map(spaces.Box(low, high), "x-v0")
+    outputs, actions = action_map(spaces.Box(low, high), env_id="x-v0", agent="random_search")
     assert outputs == 2
     policy = LinearPolicy(RNG.normal(size=(4, 2)) * 50, actions)
     chosen = policy.act(RNG.normal(size=(100, 3)) * 1e6, rng=RNG)
@@ -115,7 +116,7 @@ def test_actions_in_a_box_stay_in_it() -> None:
 
 
 def test_a_stack_acts_as_its_members() -> None:
-    _, actions = _action_map(spaces.Discrete(3), "x-v0")
+    _, actions = action_map(spaces.Discrete(3), env_id="x-v0", agent="random_search")
     policies = [LinearPolicy(RNG.normal(size=(5, 3)), actions) for _ in range(4)]
     observations = RNG.normal(size=(4, 7, 2, 2))
     together = LinearPolicy.stack(policies).act(observations, rng=RNG)
@@ -125,7 +126,7 @@ def test_a_stack_acts_as_its_members() -> None:
 
 def test_actions_that_it_does_not_know_are_named() -> None:
     with pytest.raises(MorlError, match=r"x-v0: random_search knows discrete and box.*MultiBin"):
-        _action_map(spaces.MultiBinary(3), "x-v0")
+        action_map(spaces.MultiBinary(3), env_id="x-v0", agent="random_search")
 
 
 def test_a_nan_reward_is_refused() -> None:
