@@ -17,8 +17,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from morl.agents.c_morl import CMORL, Config, Member
+from morl.agents.c_morl import CMORL, Config
 from morl.agents.learners.core.normalisation import RunningMoments
+from morl.agents.learners.ppo.agent import Member
 from morl.agents.learners.ppo.networks import Block
 from morl.envs.vector import BatchedEnv
 from morl.experiments.bench.measurement import RESULTS, table, write_report

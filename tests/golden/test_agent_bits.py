@@ -35,9 +35,17 @@ SYSTEM = ("mec-offloading-v0", {})
 QUADRATIC = ("linear-quadratic-v0", {"num_objectives": 3})
 MARGINAL = ("mec-offloading-v0", {"observation": "marginal"})
 
+OLD_C_MORL = {
+    "encoding": "raw", "learning_rate": 3e-4, "extension_learning_rate": 3e-4,
+    "entropy_coefficient": 0.0, "min_updates": 1, "selection_share": 1.0,
+    "adaptive_selection": False,
+}  # fmt: skip
+"""Defaults with which the bits were recorded first."""
+
 RUNS: dict[str, tuple[tuple[str, dict[str, Any]], int, dict[str, Any]]] = {
     "building_controller": (("building-3d-v0", {}), 100, {}),
     "c_morl": (TREASURE, 2000, {
+        **OLD_C_MORL,
         "num_envs": 2, "rollout_steps": 12, "epochs": 2, "minibatch": 16, "num_parents": 2,
         "selection_episodes": 1, "snapshot_interval": 2, "extension_updates": 3, "hidden": (8,)}),
     "capql": (QUADRATIC, 1000, {
@@ -58,6 +66,7 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], int, dict[str, Any]]] = {
     "linucb": (SYSTEM, 1500, {"num_envs": 5, "divisions": 4}),
     "mogfn_al": (GRID, 900, {"max_evaluations": 40, "network": "perceptron"}),
     "mogfn_pc": (GRID, 900, {"batch": 8, "hidden": (8, 8), "archive_capacity": 10}),
+    "mo_ppo": (CHAIN, 4000, {"preferences": 3, "num_envs": 4, "hidden": (8,)}),
     "moreinforce": (GRID, 900, {"batch": 10, "hidden": (8,)}),
     "multi_policy_sac": (TREASURE, 3000, {
         "num_envs": 2, "updates": 2, "batch": 16, "replay_capacity": 1000, "divisions": 4,

@@ -4,8 +4,9 @@ import levers
 import numpy as np
 import pytest
 
-from morl.agents.c_morl import CMORL, Config, Member
+from morl.agents.c_morl import CMORL, Config
 from morl.agents.learners.core.normalisation import RunningMoments
+from morl.agents.learners.ppo.agent import Member
 from morl.envs import make_task
 from morl.evaluation import rollout
 from morl.indicators import hypervolume

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
+from morl.agents.learners.core.encoders import ObservationEncoder
 from morl.types import NonFiniteError, Task
 
 Act: TypeAlias = Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[np.float32]]]
@@ -119,9 +120,17 @@ class Collector:
         task: what to train on.
         num_policies: length of the policy axis.
         num_envs: environments of each policy.
+        encoder: makes features of observations; None for the numbers as they are.
     """
 
-    def __init__(self, task: Task, *, num_policies: int, num_envs: int) -> None:
+    def __init__(
+        self,
+        task: Task,
+        *,
+        num_policies: int,
+        num_envs: int,
+        encoder: ObservationEncoder | None = None,
+    ) -> None:
         self._task = task
         self._shape = (num_policies, num_envs)
         self._env: VectorEnv[Any, Any, Any] = task.make_vec(num_policies * num_envs)
@@ -129,7 +138,10 @@ class Collector:
         space = self._env.single_observation_space
         if not isinstance(space, spaces.Box):
             raise TypeError(f"{task.spec.id}: observations must be one Box, got {space}")
-        self.observation_size = int(np.prod(space.shape))
+        self._encoder = None if encoder is None or encoder.encoding == "raw" else encoder
+        self.observation_size = (
+            int(np.prod(space.shape)) if self._encoder is None else self._encoder.num_inputs
+        )
         self._observations = np.zeros((*self._shape, self.observation_size), np.float32)
         self._started = np.ones(self._shape, np.bool_)
 
@@ -150,6 +162,8 @@ class Collector:
 
     def _grid(self, slots: NDArray[Any]) -> NDArray[np.float32]:
         """(slot, *observation) as float32 (policy, env, feature)."""
+        if self._encoder is not None:
+            slots = self._encoder(slots)
         return np.asarray(slots, np.float32).reshape(*self._shape, -1)
 
     def collect(self, act: Act, *, steps: int) -> Rollout:

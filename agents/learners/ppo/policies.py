@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from morl.agents.learners.core.encoders import ObservationEncoder
 from morl.agents.learners.core.normalisation import normalise_observations
 from morl.agents.learners.core.rollouts import ActionAdapter
 from morl.agents.learners.ppo.networks import NetworkSpec, PopulationNetwork
@@ -24,6 +25,7 @@ class NetworkPolicy:
         mean: (feature,), subtracted from observations.
         scale: (feature,), divides them.
         actions: the action space.
+        encoder: makes features of observations; None for the numbers as they are.
     """
 
     spec: NetworkSpec
@@ -31,6 +33,7 @@ class NetworkPolicy:
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
     actions: ActionAdapter
+    encoder: ObservationEncoder | None = None
     deterministic: bool = True
 
     def act(self, observations: NDArray[Any], *, rng: np.random.Generator) -> NDArray[Any]:
@@ -54,11 +57,14 @@ class StackedNetworkPolicy:
         self._mean = np.stack([policy.mean for policy in policies])
         self._scale = np.stack([policy.scale for policy in policies])
         self._actions = first.actions
+        self._encoder = first.encoder
 
     def act(self, observations: NDArray[Any], *, rng: np.random.Generator) -> NDArray[Any]:  # noqa: ARG002 - deterministic
         """Actions (policy, env, *action) for observations (policy, env, *observation)."""
         policies, envs = observations.shape[:2]
-        features = np.asarray(observations, np.float32).reshape(policies, envs, -1)
+        rows = observations.reshape(policies * envs, *observations.shape[2:])
+        encoded = rows if self._encoder is None else self._encoder(rows)
+        features = np.asarray(encoded, np.float32).reshape(policies, envs, -1)
         outputs = self._network.policy_outputs(
             normalise_observations(features, self._mean, self._scale)
         )
