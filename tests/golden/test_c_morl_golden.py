@@ -27,7 +27,8 @@ def figures(env_id: str, variant: str) -> dict[str, float]:
     config = Config(
         variant=variant, hidden=(8,), num_envs=4, rollout_steps=16, epochs=2, minibatch=32,
         initial_fraction=0.4, snapshot_interval=3, selection_episodes=2, extension_updates=2,
-        num_parents=2,
+        num_parents=2, learning_rate=3e-4, extension_learning_rate=3e-4, entropy_coefficient=0.0,
+        encoding="raw", selection_share=1.0, adaptive_selection=False, min_updates=1,
     )  # fmt: skip
     agent = CMORL(make_task(env_id, horizon=20), config, total_steps=6000, seed=7)
     metrics = agent.learn(6000)

@@ -134,7 +134,7 @@ def test_it_finds_a_front_at_least_as_good_as_all_constant_policies():
 
 
 def test_evaluation_steps_count_in_the_budget():
-    agent = make(total_steps=40_000, snapshot_interval=1, initial_fraction=1.0)
+    agent = make(total_steps=40_000, snapshot_interval=1, initial_fraction=1.0, min_updates=1)
     metrics = agent.learn(40_000)
     trained = int(metrics["train/updates"]) * 16 * 40 * 6
     assert metrics["steps/selection"] > 0

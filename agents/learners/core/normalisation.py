@@ -27,8 +27,24 @@ class RunningMoments:
         self.variance: Array = np.ones((num_policies, size))
         self.count: Array = np.zeros(num_policies)
 
-    def update(self, samples: NDArray[Any]) -> None:
-        """Merge samples of shape (policy, batch, feature)."""
+    def update(self, samples: NDArray[Any], *, features: int | None = None) -> None:
+        """Merge samples of shape (policy, batch, feature).
+
+        Args:
+            samples: to be merged.
+            features: how many, from the first, take part; the others keep their mean of 0 and
+                variance of 1. None for all.
+        """
+        if features is not None and features < samples.shape[2]:
+            numbers = RunningMoments(samples.shape[0], features)
+            numbers.mean = self.mean[:, :features]
+            numbers.variance = self.variance[:, :features]
+            numbers.count = self.count
+            numbers.update(samples[:, :, :features])
+            self.mean = np.concatenate([numbers.mean, self.mean[:, features:]], axis=1)
+            self.variance = np.concatenate([numbers.variance, self.variance[:, features:]], axis=1)
+            self.count = numbers.count
+            return
         batch = samples.shape[1]
         mean = samples.mean(axis=1, dtype=np.float64)
         variance = samples.var(axis=1, dtype=np.float64)

@@ -51,8 +51,9 @@ class PopulationConfig(PPOConfig):
             to the archive.
         selection_episodes: episodes of each such evaluation, on seeds of the agent's own.
         selection_share: share of the steps that evaluations may take.
-        adaptive_selection: whether one episode is enough where the first evaluation shows that
-            chance plays no part.
+        adaptive_selection: whether evaluations adapt: one episode is enough where the first
+            evaluation shows that chance plays no part, and the last one comes, with fewer
+            episodes if need be, while the longest episodes still fit into the budget.
         archive_capacity: most members of the archive; the most crowded are dropped.
         training_discount: discount of advantages and critics, at most the task's, which is the
             default. Where actions act for a short time, a lower one leaves out what is noise to
@@ -136,6 +137,7 @@ class PopulationAgent(ABC):
         )
         self._selection_seeds = stream(seed, f"{name}/selection", config.selection_episodes)
         self._selection_length = float(task.spec.horizon or 1)
+        self._closed = False
         self._selection_steps = 0
         self._updates = 0
         self._syncs = 0
@@ -248,10 +250,21 @@ class PopulationAgent(ABC):
         while self._budget.steps < goal and self._update_fits():
             if self.prepare():
                 continue
+            if self._last_chance():
+                self._closed = True
+                self._snapshot()
+                continue
             readings = self.update()
         if not self._update_fits():
             self._snapshot()
         return {**readings, **self._progress()}
+
+    def _last_chance(self) -> bool:
+        """Whether after another update no evaluation would fit any more."""
+        if self._closed or not self._population_config.adaptive_selection:
+            return False
+        longest = self._num_policies * self._longest_episode
+        return self._budget.fits(longest) and not self._budget.fits(self._update_steps + longest)
 
     def update(self) -> dict[str, float]:
         """Collect one rollout and improve every policy once; part of `learn`.
@@ -333,6 +346,7 @@ class PopulationAgent(ABC):
             discount=self._discount,
             observation_moments=observation_moments,
             return_moments=return_moments,
+            standardised=self._encoder.num_numbers,
         )
 
     def train_copies(self, members: Sequence[Member]) -> None:
@@ -379,34 +393,42 @@ class PopulationAgent(ABC):
 
         Skipped where the longest episodes that can be expected would not fit the budget.
         """
-        episodes = self._num_policies * len(self._selection_seeds)
-        if not self._budget.fits(episodes * self._longest_episode):
+        seeds = self._selection_seeds[: self._fitting_episodes()]
+        if not seeds:
             return
         members = self._current_members()
         solutions = [Solution(self._policy(member)) for member in members]
-        played = rollout(self._task, solutions, seeds=self._selection_seeds)
+        played = rollout(self._task, solutions, seeds=seeds)
         self._budget.spend(played.steps)
         self._selection_steps += played.steps
         self._longest_episode = max(self._longest_episode, int(played.lengths.max()))
         self._selection_length = float(played.lengths.mean())
         if self._population_config.adaptive_selection and not _by_chance(played.discounted):
-            self._selection_seeds = self._selection_seeds[:1]
+            self._selection_seeds = self._selection_seeds[: 1 if len(seeds) > 1 else None]
         for point, member in zip(played.points, members, strict=True):
             self._archive.add(point, member)
 
+    def _fitting_episodes(self) -> int:
+        """Episodes of an evaluation: all that were asked for, or what the budget has room for."""
+        wanted = len(self._selection_seeds)
+        longest = self._num_policies * self._longest_episode
+        fitting = min(wanted, self._budget.remaining // longest)
+        return fitting if fitting == wanted or self._population_config.adaptive_selection else 0
+
     def _current_members(self) -> list[Member]:
-        rows = self._learner.network.rows()
-        members = [
-            Member(
-                id=self._members + index,
-                row=row.copy(),
-                observation_moments=self._learner.observation_moments.select(np.array([index])),
-                return_moments=self._learner.return_moments.select(np.array([index])),
-            )
-            for index, row in enumerate(rows)
-        ]
+        members = [self._member(index) for index in range(self._num_policies)]
         self._members += len(members)
         return members
+
+    def _member(self, index: int) -> Member:
+        """A policy in training as it is now."""
+        chosen = np.array([index])
+        return Member(
+            id=self._members + index,
+            row=self._learner.network.rows()[index].copy(),
+            observation_moments=self._learner.observation_moments.select(chosen),
+            return_moments=self._learner.return_moments.select(chosen),
+        )
 
     def _policy(self, member: Member) -> NetworkPolicy:
         return NetworkPolicy(
@@ -421,9 +443,16 @@ class PopulationAgent(ABC):
     def solutions(self, preferences: Front | None = None) -> Sequence[Solution]:
         """All members of the archive, or for each preference the member that suits it best.
 
-        A preference never seen in training costs one arg-max over the stored returns.
+        A preference never seen in training costs one arg-max over the stored returns. Where the
+        budget allowed no evaluation, the policies in training are handed over as they are.
         """
-        return archive_solutions(self._archive, self._policy, preferences)
+        if preferences is None and not len(self._archive):
+            return [
+                Solution(self._policy(self._member(index))) for index in range(self._num_policies)
+            ]
+        return archive_solutions(
+            self._archive, self._policy, preferences, fallback=lambda: self._member(0)
+        )
 
     def _progress(self) -> dict[str, float]:
         return {
@@ -447,6 +476,7 @@ class PopulationAgent(ABC):
                 "longest_episode": self._longest_episode,
                 "selection_length": self._selection_length,
                 "selection_episodes": len(self._selection_seeds),
+                "closed": self._closed,
             },
             "learner": self._learner.state_dict(),
             **self.extra_state(),
@@ -464,6 +494,7 @@ class PopulationAgent(ABC):
         self._longest_episode = counters["longest_episode"]
         self._selection_length = counters["selection_length"]
         self._selection_seeds = self._selection_seeds[: counters["selection_episodes"]]
+        self._closed = counters["closed"]
         rows = state["learner"]["parameters"]
         self._replace_collector(len(rows))
         self._learner = self._make_learner(rows)

@@ -95,6 +95,8 @@ class PopulationPPO:
         discount: discount factor of the returns to be maximised.
         observation_moments: statistics to begin with; fresh ones if None.
         return_moments: likewise, of the discounted sums by which rewards are scaled.
+        standardised: features, from the first, that are standardised; codes after them are left
+            as they are. None for all.
     """
 
     def __init__(
@@ -107,7 +109,9 @@ class PopulationPPO:
         discount: float,
         observation_moments: RunningMoments | None = None,
         return_moments: RunningMoments | None = None,
+        standardised: int | None = None,
     ) -> None:
+        self._standardised = standardised
         self.network = PopulationNetwork(spec, rows)
         self.config = config
         self.discount = discount
@@ -165,7 +169,8 @@ class PopulationPPO:
         )
         returns, counts = self._started_returns(rollout, next_values * scale)
         self.observation_moments.update(
-            rollout.observations.reshape(policies, -1, rollout.observations.shape[-1])
+            rollout.observations.reshape(policies, -1, rollout.observations.shape[-1]),
+            features=self._standardised,
         )
         return Experience(
             observations=observations.reshape(*flat, -1),

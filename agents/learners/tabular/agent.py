@@ -15,7 +15,7 @@ from morl.agents.learners.core.budget import Budget
 from morl.agents.learners.tabular.exploration import explore, sweep
 from morl.agents.learners.tabular.model import END, ModelTables, grown, record
 from morl.agents.learners.tabular.states import StateNumbers, require_countable
-from morl.search_space import COUNT, Settings, bounded
+from morl.search_space import COUNT, Settings, bounded, searchable
 from morl.seeding import generator, stream
 from morl.types import Front, Metrics, NonFiniteError, Solution, State, Task
 
@@ -35,7 +35,7 @@ class TabularConfig(Settings):
         max_states: most states that may be met.
     """
 
-    num_envs: int = bounded(8, COUNT)
+    num_envs: int = searchable(8, bounds=COUNT, low=1, high=32, log=True)
     max_states: int = bounded(1_000_000, COUNT)
 
 
