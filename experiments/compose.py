@@ -471,7 +471,9 @@ def _explain(error: Exception, overrides: Sequence[str], primary: str) -> str:
     text = _first_line(cause)
     missing = re.search(r"Key '([^']+)' (?:is )?not in", text)
     if missing:
-        return unknown_key(key or missing[1], _known_keys(overrides, primary))
+        return unknown_key(
+            key or missing[1], [*_known_keys(overrides, primary), "env", "agent", "experiment"]
+        )
     wrong = re.match(
         r"Value '(.*)' (?:of type '\w+' could not be converted to|is not a valid) (\w+)", text
     )

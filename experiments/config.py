@@ -322,6 +322,24 @@ def literal_choices(hint: Any) -> tuple[Any, ...]:  # noqa: ANN401 - any type
     return ()
 
 
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "algo": ("agent",),
+    "batch_size": ("minibatch", "batch"),
+    "ent_coef": ("entropy_coefficient",),
+    "env_id": ("env",),
+    "environment": ("env",),
+    "gamma": ("env.discount",),
+    "lr": ("learning_rate",),
+    "n_envs": ("num_envs",),
+    "n_epochs": ("epochs",),
+    "n_steps": ("rollout_steps",),
+    "net_arch": ("hidden",),
+    "num_timesteps": ("steps",),
+    "total_timesteps": ("steps",),
+}
+"""What settings are called elsewhere, and what here; the first that there is was meant."""
+
+
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """Say that there is no such key, and which one comes nearest.
 
@@ -329,6 +347,10 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     parent, _, leaf = key.rpartition(".")
+    for meant in ALIASES.get(leaf, ()):
+        for name in names:
+            if name == meant or name == f"{parent}.{meant}":
+                return f"unknown key {key!r}, did you mean {name!r}?"
     beside = [name for name in names if name.rpartition(".")[0] == parent]
     for group in (beside, names):
         leaves = {name.rpartition(".")[2]: name for name in group}

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from morl.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
     from morl.envs import make_task, make_vec
     from morl.evaluation import Episodes, Evaluation, evaluate, evaluation_seeds, rollout
+    from morl.experiments.quick import run
+    from morl.experiments.trained import TrainedPolicy, TrainedRun, load
     from morl.indicators import (
         cardinality,
         epsilon_additive,
@@ -100,6 +102,8 @@ __all__ = [
     "Task",
     "TensorBoardTracker",
     "Tracker",
+    "TrainedPolicy",
+    "TrainedRun",
     "UnknownNameError",
     "Vector",
     "WandbTracker",
@@ -120,6 +124,7 @@ __all__ = [
     "igd_plus",
     "jackknife_hypervolume",
     "lattice",
+    "load",
     "load_checkpoint",
     "make_task",
     "make_vec",
@@ -129,6 +134,7 @@ __all__ = [
     "register_agent",
     "register_env",
     "rollout",
+    "run",
     "save_checkpoint",
     "sobol_simplex",
     "sparsity",
@@ -142,6 +148,8 @@ _HOMES = {
     "morl.checkpoint": ("Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"),
     "morl.envs": ("make_task", "make_vec"),
     "morl.evaluation": ("Episodes", "Evaluation", "evaluate", "evaluation_seeds", "rollout"),
+    "morl.experiments.quick": ("run",),
+    "morl.experiments.trained": ("TrainedPolicy", "TrainedRun", "load"),
     "morl.indicators": (
         "cardinality",
         "epsilon_additive",
