@@ -19,7 +19,7 @@ from morl.capabilities import Capabilities
 from morl.compositional import CompositionalCore, NotCompositionalError, core_of
 from morl.preferences import dirichlet
 from morl.registry import register_agent
-from morl.search_space import searchable
+from morl.search_space import COUNT, NOT_NEGATIVE, bounded, searchable
 from morl.types import Task
 
 
@@ -45,8 +45,10 @@ class Config(CollectionConfig):
         homotopy_power: the weight grows as this power of the share of the budget that is spent.
     """
 
-    num_envs: int = 32
-    updates: int = 4
+    num_envs: int = bounded(8, COUNT)
+    collect_steps: int = bounded(4, COUNT)
+    updates: int = bounded(8, COUNT)
+    warmup_steps: int = bounded(500, NOT_NEGATIVE)
     hidden: tuple[int, ...] = searchable(
         (128, 128), choices={"small": (64, 64), "medium": (128, 128), "large": (256, 256)}
     )
@@ -180,6 +182,7 @@ class EnvelopeQ(ReplayAgent[EnvelopeLearner]):
             blocks=tuple(self._learner.values.copy_blocks()),
             view=self._learner.view(self.reward_scales),
             temperature=1.0,
+            encoder=self._encoder,
         )
         return [ConditionedPolicy(actor, row) for row in weights]
 

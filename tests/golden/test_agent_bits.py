@@ -54,6 +54,7 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], int, dict[str, Any]]] = {
         "num_envs": 4, "batch": 8, "hidden": (8, 8), "warmup_steps": 200, "divisions": 4}),
     "do_nothing": (TREASURE, 100, {"idle_action": 0}),
     "envelope_q": (TREASURE, 4000, {
+        "encoding": "raw", "collect_steps": 8,
         "num_envs": 4, "updates": 2, "batch": 8, "replay_capacity": 500, "hidden": (8,),
         "warmup_steps": 500}),
     "evolution_strategy": (TREASURE, 4000, {"preferences": 3, "population": 4}),
@@ -69,6 +70,7 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], int, dict[str, Any]]] = {
     "mo_ppo": (CHAIN, 4000, {"preferences": 3, "num_envs": 4, "hidden": (8,)}),
     "moreinforce": (GRID, 900, {"batch": 10, "hidden": (8,)}),
     "multi_policy_sac": (TREASURE, 3000, {
+        "encoding": "raw",
         "num_envs": 2, "updates": 2, "batch": 16, "replay_capacity": 1000, "divisions": 4,
         "hidden": (8,), "warmup_steps": 500}),
     "neuro_hype": (CHAIN, 2000, {"population": 8}),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from morl.agents.learners.conditioned.networks import Network
+from morl.agents.learners.core.encoders import ObservationEncoder
 from morl.agents.learners.sac.discrete import View, actor_logits, sample
 from morl.agents.learners.sac.losses import masked_log_softmax
 
@@ -25,12 +26,14 @@ class Actor:
         blocks: parameters, each (1, *shape).
         view: how observations become inputs.
         temperature: weight of the entropy that it was trained with.
+        encoder: makes features of observations; None for the numbers as they are.
     """
 
     network: Network
     blocks: tuple[Tensor, ...]
     view: View
     temperature: float
+    encoder: ObservationEncoder | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class StackedConditionedPolicy:
         first = policies[0].actor
         actors = [policy.actor for policy in policies]
         assert all(actor.view.shape == first.view.shape for actor in actors)
-        self._network, self._view = first.network, first.view
+        self._network, self._view, self._encoder = first.network, first.view, first.encoder
         self._shared = all(actor is first for actor in actors)
         if self._shared:
             actors = [first]
@@ -84,6 +87,9 @@ class StackedConditionedPolicy:
         """Actions (policy, env) for observations (policy, env, *observation)."""
         policies, envs = observations.shape[:2]
         flat = observations.reshape(policies, envs, -1)
+        if self._encoder is not None and self._encoder.encoding != "raw":
+            rows = observations.reshape(policies * envs, *observations.shape[2:])
+            flat = self._encoder(rows).astype(np.float32).reshape(policies, envs, -1)
         weights = np.repeat(self._weights[:, None], envs, axis=1)
         if self._shared:
             flat = flat.reshape(1, policies * envs, -1)

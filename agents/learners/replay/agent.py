@@ -12,18 +12,24 @@ from numpy.typing import NDArray
 
 from morl.agents.learners.conditioned.networks import Shape
 from morl.agents.learners.conditioned.policies import ConditionedPolicy
+from morl.agents.learners.core.encoders import ENCODINGS, ObservationEncoder
 from morl.agents.learners.core.errors import UnsupportedTaskError
 from morl.agents.learners.core.preference_scales import rescaled
 from morl.agents.learners.core.rollouts import Collector, Rollout
 from morl.agents.learners.replay.buffer import Replay, Transitions
 from morl.agents.learners.sac.discrete import View
 from morl.preferences import check_preferences, lattice
-from morl.search_space import COUNT, NOT_NEGATIVE, POSITIVE, Settings, bounded
+from morl.search_space import COUNT, NOT_NEGATIVE, POSITIVE, Settings, bounded, searchable
 from morl.seeding import generator, stream
 from morl.types import Front, Metrics, Solution, State, Task
 
 LATTICE_SIZE = 130
 """Most preferences of a lattice that is chosen by itself: 101 for two objectives, 126 for six."""
+
+
+ANSWERS = 600
+"""Most preferences that a conditioned agent answers of its own choice for more than three
+objectives."""
 
 
 @dataclass
@@ -39,7 +45,12 @@ class CollectionConfig(Settings):
         reward_scales: factors of the objectives' rewards, which preferences of training weigh;
             None divides each by the largest discounted return seen.
         divisions: steps of the lattice of preferences from 0 to 1; by default 100 for two
-            objectives and what gives at most 130 preferences for more.
+            objectives, and what gives at most 130 preferences for three and 600 for more (130 for
+            agents that train a policy for each).
+        encoding: of integers in observations: "raw" numbers, "one_hot" codes or "both"; the
+            agent falls back to "raw" where observations are not bounded integers, have a row per
+            action, or describe objects.
+        max_codes: most one-hot inputs, else "raw".
     """
 
     num_envs: int = bounded(64, COUNT)
@@ -49,15 +60,19 @@ class CollectionConfig(Settings):
     warmup_steps: int = bounded(5_000, NOT_NEGATIVE)
     reward_scales: tuple[float, ...] | None = bounded(None, POSITIVE)
     divisions: int | None = bounded(None, COUNT)
+    encoding: str = searchable("both", choices=ENCODINGS)
+    max_codes: int = bounded(512, NOT_NEGATIVE)
 
 
-def preference_lattice(num_objectives: int, divisions: int | None) -> Front:
-    """The lattice asked for, or the finest one of at most 130 preferences and 100 divisions."""
+def preference_lattice(
+    num_objectives: int, divisions: int | None, *, most: int = LATTICE_SIZE
+) -> Front:
+    """The lattice asked for, or the finest one of at most `most` preferences and 100 divisions."""
     if divisions is not None:
         return lattice(num_objectives, divisions)
     chosen = lattice(num_objectives, 1)
     for count in range(2, 101):
-        if _lattice_size(num_objectives, count) > LATTICE_SIZE:
+        if _lattice_size(num_objectives, count) > most:
             break
         chosen = lattice(num_objectives, count)
     return chosen
@@ -121,6 +136,8 @@ class ReplaySettings(Protocol):
     learning_rate: float
     final_learning_rate: float
     batch: int
+    encoding: str
+    max_codes: int
 
 
 class Learner(Protocol):
@@ -130,8 +147,14 @@ class Learner(Protocol):
         """How observations are seen at present."""
         ...
 
-    def see(self, observations: NDArray[np.float32]) -> None:
-        """Take observations (batch, feature) into the statistics."""
+    def see(self, observations: NDArray[np.float32], *, features: int | None = None) -> None:
+        """Take observations (batch, feature) into the statistics.
+
+        Args:
+            observations: encoded.
+            features: how many, from the first, are numbers; the codes after them are not
+                standardised. None for all.
+        """
         ...
 
     def act(
@@ -205,7 +228,10 @@ class ReplayAgent(ABC, Generic[LearnerT]):
         self._seed = seed
         self._name = name
         self._steps = self._updates = self._syncs = 0
-        self._collector = Collector(task, num_policies=num_policies, num_envs=config.num_envs)
+        self._encoder = _encoder(task, config)
+        self._collector = Collector(
+            task, num_policies=num_policies, num_envs=config.num_envs, encoder=self._encoder
+        )
         self._shape = self._checked_shape()
         slots = num_policies * config.num_envs
         objectives = task.spec.num_objectives
@@ -367,7 +393,8 @@ class ReplayAgent(ABC, Generic[LearnerT]):
 
         rollout = self._collector.collect(act, steps=self._config.collect_steps)
         self._steps += rollout.num_steps
-        self._learner.see(rollout.observations.reshape(rollout.num_steps, -1))
+        rows = rollout.observations.reshape(rollout.num_steps, -1)
+        self._learner.see(rows, features=self._encoder.num_numbers)
         self._range.follow(rollout)
         self._replay.add(rollout, self._wanted)
         self._redraw(np.asarray(rollout.ended.any(axis=1)))
@@ -403,7 +430,10 @@ class ReplayAgent(ABC, Generic[LearnerT]):
         return [Solution(policy, row) for policy, row in zip(policies, wanted, strict=True)]
 
     def _own_preferences(self) -> Front:
-        return preference_lattice(self._task.spec.num_objectives, self._config.divisions)
+        objectives = self._task.spec.num_objectives
+        # Fronts of many objectives have points that a coarse lattice never asks for.
+        most = LATTICE_SIZE if objectives <= 3 else ANSWERS
+        return preference_lattice(objectives, self._config.divisions, most=most)
 
     @abstractmethod
     def _policies(self, weights: NDArray[np.float32]) -> list[ConditionedPolicy]:
@@ -429,6 +459,21 @@ class ReplayAgent(ABC, Generic[LearnerT]):
         self._learner.load_state_dict(state["learner"])
         self._replay.load_state_dict(state["replay"])
         self._range.largest = np.array(state["largest_returns"], np.float64)
+
+
+def _encoder(task: Task, config: ReplaySettings) -> ObservationEncoder:
+    """The encoder of a task; rows of actions and objects are left as they are."""
+    batch = task.make_vec(1)
+    try:
+        plain = task.spec.features_per_action is None and getattr(batch, "core", None) is None
+        return ObservationEncoder.of(
+            batch.single_observation_space,  # type: ignore[arg-type] # batches observe one Box
+            config.encoding if plain else "raw",
+            max_inputs=config.max_codes,
+            env_id=task.spec.id,
+        )
+    finally:
+        batch.close()
 
 
 def _means(readings: list[dict[str, float]]) -> dict[str, float]:

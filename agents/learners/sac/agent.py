@@ -77,4 +77,5 @@ class DiscreteSACAgent(ReplayAgent[PopulationSAC]):
             blocks=tuple(block[index : index + 1] for block in learner.actor.copy_blocks()),
             view=learner.view(self.reward_scales),
             temperature=float(learner.temperature[index]),
+            encoder=self._encoder,
         )

@@ -358,13 +358,15 @@ class PopulationSAC:
         """Weight of the entropy, (policy,), without gradient."""
         return self.log_temperature.detach().exp()
 
-    def see(self, observations: NDArray[np.float32]) -> None:
+    def see(self, observations: NDArray[np.float32], *, features: int | None = None) -> None:
         """Take observations (batch, feature) into the statistics; unavailable rows do not count."""
         rows = observations.reshape(-1, self.shape.num_features)
         if self.shape.by_action:
             rows = rows[rows[:, 0] >= 0.0]
         if len(rows):
-            self.moments.update(self._blind.seen(rows)[None])
+            seen = self._blind.seen(rows)
+            whole = self.shape.by_action or features == rows.shape[1]
+            self.moments.update(seen[None], features=None if whole else features)
 
     def view(self, reward_scales: NDArray[np.float64]) -> View:
         """How observations are seen at present."""

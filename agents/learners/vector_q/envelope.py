@@ -134,13 +134,13 @@ class EnvelopeLearner:
             return FlatNetwork(self._shape, hidden, objectives)
         return CompactNetwork(self._shape, two_units(hidden, "hidden", self._env_id), objectives)
 
-    def see(self, observations: NDArray[np.float32]) -> None:
+    def see(self, observations: NDArray[np.float32], *, features: int | None = None) -> None:
         """Take observations (batch, feature) into the statistics; unavailable rows do not count."""
         rows = observations.reshape(-1, self._shape.num_features)
         if self._shape.by_action:
             rows = rows[rows[:, 0] >= 0.0]
         if len(rows):
-            self._moments.update(rows[None])
+            self._moments.update(rows[None], features=None if self._shape.by_action else features)
 
     def view(self, reward_scales: NDArray[np.float64]) -> ObjectView:  # noqa: ARG002 - of the protocol
         """How observations are seen at present."""
