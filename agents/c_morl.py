@@ -25,7 +25,6 @@ from morl.agents.learners.ppo.constraints import (
     thresholds,
 )
 from morl.agents.learners.ppo.learner import Experience
-from morl.agents.learners.ppo.trust_region import TrustRegionConfig, trust_region_step
 from morl.archive import crowding_distance
 from morl.capabilities import Capabilities
 from morl.preferences import lattice
@@ -254,6 +253,9 @@ class CMORL(PopulationAgent):
     def _extend_by_trust_region(
         self, offspring: Offspring, experience: Experience
     ) -> dict[str, float]:
+        # It alone needs torch, which takes a second to load.
+        from morl.agents.learners.ppo.trust_region import TrustRegionConfig, trust_region_step
+
         step = trust_region_step(
             self._learner.network,
             experience,

@@ -69,6 +69,10 @@ LAUNCHERS = {
 }
 """Launchers that are not Hydra's own: their package in ``hydra_plugins``, and our extra."""
 
+DEFAULT_CHOICES = {"env": "minecart-v0", "agent": "c_morl"}
+"""Those of ``conf/config.yaml`` and ``conf/tune.yaml``."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 _FREE_KEYS = ("env.kwargs.", "hpo.space.", "hpo.diverged.")
 _WHOLE_NUMBERS = frozenset({"seed", "steps", "sync_every", "eval_every"})
@@ -103,18 +107,42 @@ def _names_in(folder: Traversable) -> Iterator[str]:
             yield from (f"{file.name}/{name}" for name in _names_in(file))
 
 
-def publish() -> None:
-    """Offer every registered environment and agent as a typed choice, and the settings' types."""
+def publish(words: Sequence[str] | None = None) -> None:
+    """Offer environments and agents as typed choices, and the settings' types.
+
+    Args:
+        words: of a command line; if they name their environment and agent outright, these and the
+            defaults are offered alone, so that the others need not be loaded. None offers all.
+    """
+    named = None if words is None else _named_choices(words)
+    env_ids = tuple(ENVS) if named is None else named["env"]
+    agents = tuple(AGENTS) if named is None else named["agent"]
     store = ConfigStore.instance()
     choices = [("env", EnvConfig, field(default_factory=EnvConfig)), ("agent", Any, MISSING)]
     for name, settings in (("run_settings", RunSettings), ("tune_settings", TuneSettings)):
         node = make_dataclass("Settings", choices, bases=(typed_node(settings),))
         store.store(name=name, node=node)
-    for env_id in ENVS:
+    for env_id in env_ids:
         store.store(group="env", name=env_id, node=EnvConfig(id=env_id))
-    for name, entry in AGENTS.items():
-        node = make_dataclass("Agent", [("name", str, name)], bases=(typed_node(entry.config),))
+    for name in agents:
+        bases = (typed_node(AGENTS[name].config),)
+        node = make_dataclass("Agent", [("name", str, name)], bases=bases)
         store.store(group="agent", name=name, node=node)
+
+
+def _named_choices(words: Sequence[str]) -> dict[str, tuple[str, ...]] | None:
+    """Environments and agents that words name, with the defaults; None if files may name others."""
+    named: dict[str, list[str]] = {group: [name] for group, name in DEFAULT_CHOICES.items()}
+    for word in words:
+        key, _, value = word.lstrip("+").partition("=")
+        if key in ("experiment", "tuned") or word.startswith("-"):
+            return None
+        if key in named:
+            names = value.split(",")
+            if not all(_PLAIN_NAME.fullmatch(name) for name in names):
+                return None
+            named[key] += names
+    return {group: tuple(dict.fromkeys(names)) for group, names in named.items()}
 
 
 def typed_node(config: type[Any]) -> type[Any]:
@@ -187,9 +215,9 @@ def compose_and_run(
         JobFailedError: a job that a launcher ran elsewhere failed.
         LauncherError: a launcher ended in an error of its own.
     """
-    publish()
     flags, overrides = sorted_words(arguments)
     overrides = prepare(overrides)
+    publish([*flags, *overrides])
     codes: list[int] = [0]
     wish = os.environ.get(_FULL_ERROR)
     folder = Path.cwd()

@@ -11,6 +11,7 @@ How an environment is built stays in Gymnasium's registry; here stands what a be
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
@@ -169,6 +170,8 @@ class Registry(Mapping[str, EntryT], Generic[EntryT]):
             UnknownNameError: lists the right names, the nearest first.
         """
         if name not in self._entries:  # one that is loaded already does not wait for the others
+            self._load_own(name)
+        if name not in self._entries:
             self._scan()
         if name not in self._entries:
             raise UnknownNameError(self._unknown(name))
@@ -254,6 +257,17 @@ class Registry(Mapping[str, EntryT], Generic[EntryT]):
         if self._broken:
             message += f" Skipped as broken: {', '.join(sorted(self._broken))}."
         return message
+
+    def _load_own(self, name: str) -> None:
+        """Import the built-in module that is named as an entry, without all the others.
+
+        What goes wrong here goes wrong in the scan again, which reports it.
+        """
+        module = f"{self.group}.{name}"
+        if self._scanned or not str(name).isidentifier() or not _importable(module):
+            return
+        with self._lock, contextlib.suppress(Exception, SystemExit):
+            importlib.import_module(module)
 
     def _scan(self) -> None:
         with self._lock:

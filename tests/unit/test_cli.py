@@ -453,3 +453,21 @@ def test_names_from_elsewhere_are_understood(word: str, meant: str, morl: Morl) 
     code, _, err = morl("run", "agent=c_morl", word)
     assert code == 1
     assert f"did you mean '{meant}'?" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], {"env": ("minecart-v0",), "agent": ("c_morl",)}),
+        (["agent=pql", "seed=1"], {"env": ("minecart-v0",), "agent": ("c_morl", "pql")}),
+        (["env=a-v0,b-v0"], {"env": ("minecart-v0", "a-v0", "b-v0"), "agent": ("c_morl",)}),
+        (["+tuned=c_morl/minecart-v0"], None),
+        (["experiment=demo"], None),
+        (["--config-dir=x"], None),
+        (["agent=glob(*)"], None),
+    ],
+)
+def test_only_what_is_named_is_offered_unless_a_file_may_name_more(words, expected) -> None:
+    from morl.experiments.compose import _named_choices
+
+    assert _named_choices(words) == expected

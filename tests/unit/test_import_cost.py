@@ -117,3 +117,28 @@ def test_submodules_are_fetched_and_other_names_refused() -> None:
 
 def test_the_version_is_that_of_the_distribution() -> None:
     assert morl.__version__ == importlib.import_module("importlib.metadata").version("morl-suite")
+
+
+@pytest.mark.parametrize("word", ["agent.lr=1", "agent.learning_rate=fast", "stepps=3"])
+def test_an_error_in_the_arguments_is_said_before_anything_heavy_is_loaded(word: str) -> None:
+    code = (
+        "from morl.experiments.cli import main\n"
+        f"assert main(['run', 'agent=c_morl', {word!r}]) == 1"
+    )
+    heavy = ("torch", "stable_baselines3", "wandb", "matplotlib", "plotly", "optuna", "pandas")
+    assert loaded_after(code, heavy) == []
+
+
+def test_an_agent_is_loaded_without_the_others() -> None:
+    code = "import morl; assert morl.AGENTS['pql'].name == 'pql'"
+    others = ("morl.agents.sb3", "morl.agents.gmorl", "torch")
+    assert loaded_after(code, ("morl.agents.pql", *others)) == ["morl.agents.pql"]
+
+
+def test_an_unknown_agent_is_looked_for_among_all() -> None:
+    code = (
+        "import morl\n"
+        "try:\n    morl.AGENTS['c_moral']\n"
+        "except morl.UnknownNameError as error:\n    assert \"did you mean 'c_morl'\" in str(error)"
+    )
+    assert loaded_after(code, ("morl.agents.c_morl",)) == ["morl.agents.c_morl"]
