@@ -86,7 +86,7 @@ def moved(
 @register_agent(
     "evolution_strategy",
     config=Config,
-    acts=Capabilities(smoke={"preferences": 3, "population": 4}),
+    acts=Capabilities(masks=True, smoke={"preferences": 3, "population": 4}),
 )
 class EvolutionStrategy:
     """Searches for each preference with an evolution strategy, and keeps the undominated.

@@ -20,7 +20,7 @@ class Config(NeuroConfig):
     """Settings of neuroevolution by HypE; those of `NeuroConfig`."""
 
 
-@register_agent("neuro_hype", config=Config, acts=Capabilities(smoke={"population": 8}))
+@register_agent("neuro_hype", config=Config, acts=Capabilities(masks=True, smoke={"population": 8}))
 class NeuroHypE(NeuroEvolution):
     """Evolves networks; those that add least hypervolume go first.
 

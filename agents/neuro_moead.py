@@ -31,7 +31,9 @@ class Config(NeuroConfig):
     neighbours: int = searchable(15, bounds=Bounds(low=2), low=5, high=40, log=True)
 
 
-@register_agent("neuro_moead", config=Config, acts=Capabilities(smoke={"population": 8}))
+@register_agent(
+    "neuro_moead", config=Config, acts=Capabilities(masks=True, smoke={"population": 8})
+)
 class NeuroMOEAD(NeuroEvolution):
     """Evolves a network per weight.
 

@@ -20,7 +20,9 @@ class Config(NeuroConfig):
     """Settings of neuroevolution by NSGA-II; those of `NeuroConfig`."""
 
 
-@register_agent("neuro_nsga2", config=Config, acts=Capabilities(smoke={"population": 8}))
+@register_agent(
+    "neuro_nsga2", config=Config, acts=Capabilities(masks=True, smoke={"population": 8})
+)
 class NeuroNSGA2(NeuroEvolution):
     """Evolves networks; the crowded go first.
 

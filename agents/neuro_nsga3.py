@@ -24,7 +24,9 @@ class Config(NeuroConfig):
     """
 
 
-@register_agent("neuro_nsga3", config=Config, acts=Capabilities(smoke={"population": 8}))
+@register_agent(
+    "neuro_nsga3", config=Config, acts=Capabilities(masks=True, smoke={"population": 8})
+)
 class NeuroNSGA3(NeuroEvolution):
     """Evolves networks; every direction of the front keeps some.
 

@@ -18,6 +18,7 @@ from morl.agents.learners.core.archives import archive_solutions, empty_archive,
 from morl.agents.learners.core.budget import Budget
 from morl.archive import ParetoArchive
 from morl.capabilities import Capabilities
+from morl.masks import ActionMasks, action_masks
 from morl.registry import register_agent
 from morl.search_space import COUNT, Settings, bounded
 from morl.seeding import generator, stream
@@ -62,9 +63,10 @@ class LinearPolicy:
         observations: NDArray[Any],
         *,
         rng: np.random.Generator,  # noqa: ARG002 - deterministic
+        action_masks: ActionMasks | None = None,
     ) -> NDArray[Any]:
         """Choose actions; see `morl.types.Policy`."""
-        return self.actions(_outputs(self.weights[None], observations[None])[0])
+        return self.actions(_outputs(self.weights[None], observations[None])[0], action_masks)
 
     @classmethod
     def stack(cls, policies: Sequence[LinearPolicy]) -> LinearPolicies:
@@ -89,15 +91,16 @@ class LinearPolicies:
         observations: NDArray[Any],
         *,
         rng: np.random.Generator,  # noqa: ARG002 - deterministic
+        action_masks: ActionMasks | None = None,
     ) -> NDArray[Any]:
         """Choose actions; see `morl.types.StackedPolicy`."""
-        return self._actions(_outputs(self._weights, observations))
+        return self._actions(_outputs(self._weights, observations), action_masks)
 
 
 @register_agent(
     "random_search",
     config=Config,
-    acts=Capabilities(),
+    acts=Capabilities(masks=True),
 )
 class RandomSearch:
     """Draws linear policies and keeps the nondominated.
@@ -191,14 +194,17 @@ class RandomSearch:
         slots = policies * episodes
         seeds = stream(self._seed, "random_search/episodes", slots, start=self._rounds * slots)
         # Gymnasium's type leaves out what its environments accept: one seed for each of them.
-        observations, _ = self._batch.reset(seed=seeds)  # type: ignore[arg-type]
+        observations, infos = self._batch.reset(seed=seeds)  # type: ignore[arg-type]
         returns = np.zeros((slots, self._task.spec.num_objectives))
         running = np.ones(slots, dtype=np.bool_)
         factor = 1.0
         while running.any() and self._budget.fits(int(running.sum())):
             grouped = observations.reshape(policies, episodes, *observations.shape[1:])
-            actions = self._actions(_outputs(weights, grouped))
-            observations, rewards, terminated, truncated, _ = self._batch.step(
+            masks = action_masks(self._task.spec, infos, running=running)
+            if masks is not None:
+                masks = masks.reshape(policies, episodes, -1)
+            actions = self._actions(_outputs(weights, grouped), masks)
+            observations, rewards, terminated, truncated, infos = self._batch.step(
                 actions.reshape(slots, *actions.shape[2:])
             )
             self._require_finite(rewards[running])

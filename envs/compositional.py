@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -81,25 +81,8 @@ class CompositionalVectorEnv(BatchedEnv):
         """States of the objects under construction, (env, feature); a copy."""
         return self._states.copy()
 
-    def reset(
-        self,
-        *,
-        seed: int | Sequence[int | None] | None = None,
-        options: dict[str, Any] | None = None,
-    ) -> tuple[NDArray[Any], dict[str, Any]]:
-        """As `BatchedEnv.reset`; infos hold the legal actions."""
-        observations, infos = super().reset(seed=seed, options=options)
-        return observations, {**infos, "action_mask": self._mask.copy()}
-
-    def step(
-        self, actions: NDArray[Any]
-    ) -> tuple[
-        NDArray[Any], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
-    ]:
-        """As `BatchedEnv.step`; infos hold the legal actions."""
-        observations, rewards, terminated, truncated, infos = super().step(actions)
-        infos["action_mask"] = self._mask.copy()
-        return observations, rewards, terminated, truncated, infos
+    def _action_masks(self) -> Mask:
+        return self._mask
 
     def _advance(self, actions: NDArray[Any]) -> None:
         legal = first_legal(self._mask, actions)

@@ -128,6 +128,8 @@ class BatchedEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
       themselves truncate (all False on entry). It never resets.
     - `_restart(indices)`: new episodes in the environments `indices`. Writes their state and
       their rows of ``self._observations``; the other rows stay.
+    - `_action_masks()`, only where some actions are illegal at times: booleans ``(env, action)`` of
+      the next actions, which the base returns as ``infos["action_mask"]``.
     - `_reseed(indices, seeds)`, only where there is randomness: new random streams. A kernel that
       keeps a `RandomBlocks` in ``self._random`` need not override it.
 
@@ -220,6 +222,10 @@ class BatchedEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         """Start new episodes in the environments `indices`; see the class docstring."""
         raise NotImplementedError
 
+    def _action_masks(self) -> NDArray[np.bool_] | None:
+        """Legal next actions, ``(env, action)``, or None where all always are."""
+        return None
+
     def _reseed(self, indices: NDArray[np.int64], seeds: Sequence[int | None]) -> None:
         """Give the environments `indices` new random streams; None is fresh entropy."""
         if self._random is not None:
@@ -239,7 +245,8 @@ class BatchedEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             options: ``"reset_mask"``, bool ``(env,)``; nothing else is known.
 
         Returns:
-            Observations ``(env, *observation)`` and no infos.
+            Observations ``(env, *observation)`` and infos, which are empty but for
+            ``"action_mask"`` where actions are masked.
 
         Raises:
             EnvArgumentError: for seeds or options that do not fit.
@@ -253,7 +260,7 @@ class BatchedEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         self._restart(indices)
         self._elapsed[indices] = 0
         self._is_reset = True
-        return self._give(self._observations), {}
+        return self._give(self._observations), self._with_masks({})
 
     def step(self, actions: NDArray[Any]) -> Step:
         """Advance every environment by one step; those that end start anew at once.
@@ -300,8 +307,14 @@ class BatchedEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             self._give(self._rewards),
             self._give(self._terminated),
             self._give(self._truncated),
-            infos,
+            self._with_masks(infos),
         )
+
+    def _with_masks(self, infos: dict[str, Any]) -> dict[str, Any]:
+        masks = self._action_masks()
+        if masks is not None:
+            infos["action_mask"] = masks.copy()
+        return infos
 
     def _give(self, buffer: NDArray[Any]) -> NDArray[Any]:
         return buffer.copy() if self.copy else buffer
@@ -483,6 +496,7 @@ class SerialEnv(BatchedEnv):
             copy=copy,
         )
         self._flatten = not isinstance(first.observation_space, spaces.Box)
+        self._masks: NDArray[np.bool_] | None = None
         self._next_seeds: list[int | None] = [None] * num_envs
 
     @staticmethod
@@ -507,14 +521,15 @@ class SerialEnv(BatchedEnv):
 
     def _restart(self, indices: NDArray[np.int64]) -> None:
         for i in indices.tolist():
-            observation, _ = self.envs[i].reset(seed=self._next_seeds[i])
+            observation, info = self.envs[i].reset(seed=self._next_seeds[i])
             self._next_seeds[i] = None
             self._observations[i] = self._observation(i, observation)
+            self._note_mask(i, info)
 
     def _advance(self, actions: NDArray[Any]) -> None:
         rows = actions.tolist() if actions.ndim == 1 else actions
         for i, action in enumerate(rows):
-            observation, reward, terminated, truncated, _ = self.envs[i].step(action)
+            observation, reward, terminated, truncated, info = self.envs[i].step(action)
             if np.asarray(reward).shape != self._rewards.shape[1:]:
                 raise EnvArgumentError(
                     f"{self.env_id}: expected a reward of {self._rewards.shape[1]} objectives, "
@@ -524,11 +539,44 @@ class SerialEnv(BatchedEnv):
             self._rewards[i] = reward
             self._terminated[i] = terminated
             self._truncated[i] = truncated
+            self._note_mask(i, info)
+
+    def _action_masks(self) -> NDArray[np.bool_] | None:
+        return self._masks
+
+    def _note_mask(self, index: int, info: dict[str, Any]) -> None:
+        """Keep the mask of an environment that says in one of two ways what is legal."""
+        mask = mask_of(self.envs[index], info)
+        if mask is None:
+            return
+        space = self.single_action_space
+        if not isinstance(space, spaces.Discrete) or mask.shape != (int(space.n),):
+            raise EnvArgumentError(
+                f"{self.env_id}: an action mask must have one boolean per discrete action; the "
+                f"actions are {space} and the mask has shape {mask.shape}"
+            )
+        if self._masks is None:
+            self._masks = np.ones((self.num_envs, int(space.n)), np.bool_)
+        self._masks[index] = mask
 
     def close_extras(self, **_: Any) -> None:  # noqa: ANN401 - signature of Gymnasium
         """Close the environments."""
         for env in self.envs:
             env.close()
+
+
+def mask_of(env: gymnasium.Env[Any, Any], info: dict[str, Any]) -> NDArray[np.bool_] | None:
+    """What a single environment says of its next actions, (action,), or None.
+
+    It may put ``"action_mask"`` into its info, as Gymnasium's environments do, or define
+    ``action_masks()``, as sb3-contrib asks for it; the info goes first.
+    """
+    found = info.get("action_mask")
+    if found is None:
+        # A wrapper may define it, as sb3-contrib's ActionMasker does.
+        told = env.has_wrapper_attr("action_masks")
+        found = env.get_wrapper_attr("action_masks")() if told else None
+    return None if found is None else np.asarray(found, np.bool_)
 
 
 def checked_num_envs(num_envs: int, *, env_id: str) -> int:

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from morl import storage
 from morl.checkpoint import load_checkpoint, save_checkpoint
+from morl.envs.vector import mask_of
 from morl.experiments.config import RunConfig
 from morl.experiments.evaluate import final_solutions
 from morl.experiments.leaderboard.videos import showcase
@@ -338,6 +339,7 @@ class TrainedPolicy:
         *,
         rewards: ArrayLike | None = None,
         rng: np.random.Generator | None = None,
+        action_masks: ArrayLike | None = None,
     ) -> tuple[Any, PolicyState | None]:
         """Choose an action, or one per environment; Stable-Baselines3's signature.
 
@@ -351,6 +353,8 @@ class TrainedPolicy:
             rewards: what the actions before earned, (env, objective), for policies whose memory
                 counts rewards; zeros by default.
             rng: source of randomness of a stochastic policy; a fresh one by default.
+            action_masks: where the environment masks, booleans (action,) or (env, action), True
+                where an action is legal, as in ``infos["action_mask"]``.
 
         Returns:
             The action as the environment takes it, and the memory.
@@ -366,11 +370,15 @@ class TrainedPolicy:
             )
         batch, single = self._batch(observation)
         policy, generator = self.policy, rng or np.random.default_rng()
+        more: dict[str, Any] = {}
+        if action_masks is not None:
+            masks = np.asarray(action_masks, np.bool_)
+            more["action_masks"] = masks.reshape(len(batch), -1)
         if is_stateful(policy):
             memory = self._memory(policy, state, episode_start, rewards, len(batch))
-            actions, state = policy.act(batch, memory, rng=generator)
+            actions, state = policy.act(batch, memory, rng=generator, **more)
         else:
-            actions, state = cast(Policy, policy).act(batch, rng=generator), None
+            actions, state = cast(Policy, policy).act(batch, rng=generator, **more), None
         return (actions[0] if single else actions), state
 
     def _memory(
@@ -458,7 +466,7 @@ class TrainedPolicy:
         own = env is None
         env = self._ordinary_env() if env is None else env
         spec = self.run.task.spec
-        observation, _ = env.reset(seed=seed)
+        observation, info = env.reset(seed=seed)
         total, factor, state, steps = np.zeros(spec.num_objectives), 1.0, None, 0
         earned, rng = np.zeros(spec.num_objectives), np.random.default_rng(seed)
         over = False
@@ -468,10 +476,11 @@ class TrainedPolicy:
             action, state = self.predict(
                 observation, state, rewards=earned[None], rng=rng,
                 deterministic=self.policy.deterministic,
+                action_masks=mask_of(env, info) if spec.masks_actions else None,
             )  # fmt: skip
             if isinstance(env.action_space, spaces.Discrete):
                 action = int(action)
-            observation, reward, terminated, truncated, _ = env.step(action)
+            observation, reward, terminated, truncated, info = env.step(action)
             earned = np.asarray(reward, np.float64)
             total += factor * earned
             factor *= spec.discount

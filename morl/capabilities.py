@@ -35,8 +35,8 @@ class Capabilities:
         actions: kinds of actions that it knows.
         objects: whether it needs an environment whose episodes build objects, those with a
             ``CompositionalCore``.
-        masks: whether it respects ``infos["action_mask"]``; None if that is not known, and then
-            an environment that masks is not refused.
+        masks: whether it respects ``infos["action_mask"]``; without, an environment whose spec
+            says `masks_actions` is refused.
         countable_observations: whether it needs observations of integers, since it keeps a table.
         min_objectives: least number of objectives.
         max_objectives: greatest number of objectives, or None.
@@ -53,7 +53,7 @@ class Capabilities:
 
     actions: tuple[ActionKind, ...] = ("discrete", "box")
     objects: bool = False
-    masks: bool | None = None
+    masks: bool = False
     countable_observations: bool = False
     min_objectives: int = 1
     max_objectives: int | None = None
@@ -89,7 +89,7 @@ class Capabilities:
             return f"it needs at least {self.min_objectives} objectives, not {spec.num_objectives}"
         if self.max_objectives is not None and spec.num_objectives > self.max_objectives:
             return f"it knows at most {self.max_objectives} objectives, not {spec.num_objectives}"
-        if self.masks is False and getattr(spec, "masks_actions", False):
+        if spec.masks_actions and not self.masks:
             return "it does not know that actions can be illegal, and the environment masks them"
         batch = task.make_vec(1)
         try:

@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
+from morl.masks import ActionMasks, action_masks, takes_masks
 from morl.pareto import nondominated, unique
 from morl.seeding import generator, stream
 from morl.types import (
@@ -253,16 +254,29 @@ def _batch(task: Task, num_envs: int, *, used: Batch | None) -> Batch:
 class _Actor(Protocol):
     """Acts for all policies of a batch."""
 
-    def act(self, observations: NDArray[Any], running: NDArray[np.bool_]) -> NDArray[Any]:
+    def act(
+        self,
+        observations: NDArray[Any],
+        running: NDArray[np.bool_],
+        masks: ActionMasks | None,
+    ) -> NDArray[Any]:
         """Choose actions.
 
         Args:
             observations: shape (policy, env, *observation).
             running: which policies still have an unfinished episode, shape (policy,).
+            masks: legal actions, shape (policy, env, action), or None where all always are.
 
         Returns:
             Shape (policy * env, *action); rows of finished policies mean nothing.
         """
+
+
+def _keywords(masks: ActionMasks | None, index: int | None = None) -> dict[str, Any]:
+    """The keyword that `act` has more where the environment masks, for all policies or one."""
+    if masks is None:
+        return {}
+    return {"action_masks": masks if index is None else masks[index]}
 
 
 class _Together:
@@ -272,8 +286,13 @@ class _Together:
         self._stacked = stacked
         self._rng = rng
 
-    def act(self, observations: NDArray[Any], running: NDArray[np.bool_]) -> NDArray[Any]:  # noqa: ARG002 - the stack has a fixed size
-        actions = np.asarray(self._stacked.act(observations, rng=self._rng))
+    def act(
+        self,
+        observations: NDArray[Any],
+        running: NDArray[np.bool_],  # noqa: ARG002 - the stack has a fixed size
+        masks: ActionMasks | None,
+    ) -> NDArray[Any]:
+        actions = np.asarray(self._stacked.act(observations, rng=self._rng, **_keywords(masks)))
         return actions.reshape(-1, *actions.shape[2:])
 
 
@@ -285,9 +304,16 @@ class _OneByOne:
         self._rngs = rngs
         self._actions: list[NDArray[Any]] = [np.empty(0)] * len(policies)
 
-    def act(self, observations: NDArray[Any], running: NDArray[np.bool_]) -> NDArray[Any]:
+    def act(
+        self,
+        observations: NDArray[Any],
+        running: NDArray[np.bool_],
+        masks: ActionMasks | None,
+    ) -> NDArray[Any]:
         for index in np.flatnonzero(running).tolist():
-            action = self._policies[index].act(observations[index], rng=self._rngs[index])
+            action = self._policies[index].act(
+                observations[index], rng=self._rngs[index], **_keywords(masks, index)
+            )
             self._actions[index] = np.asarray(action)
         return np.concatenate(self._actions)
 
@@ -311,26 +337,33 @@ class _Remembering:
         self._actions: list[NDArray[Any]] = [np.empty(0)] * len(policies)
         self._acted: list[int] = []
 
-    def act(self, observations: NDArray[Any], running: NDArray[np.bool_]) -> NDArray[Any]:
+    def act(
+        self,
+        observations: NDArray[Any],
+        running: NDArray[np.bool_],
+        masks: ActionMasks | None,
+    ) -> NDArray[Any]:
         self._acted = np.flatnonzero(running).tolist()
         for index in self._acted:
-            actions = self._act(index, observations[index])
+            actions = self._act(index, observations[index], _keywords(masks, index))
             _require_rows(
                 self._spec, self._policies[index], "actions", actions, observations[index]
             )
             self._actions[index] = actions
         return np.concatenate(self._actions)
 
-    def _act(self, index: int, observations: NDArray[Any]) -> NDArray[Any]:
+    def _act(
+        self, index: int, observations: NDArray[Any], keywords: dict[str, Any]
+    ) -> NDArray[Any]:
         policy, rng = self._policies[index], self._rngs[index]
         if not is_stateful(policy):
-            return np.asarray(cast(Policy, policy).act(observations, rng=rng))
+            return np.asarray(cast(Policy, policy).act(observations, rng=rng, **keywords))
         state = self._states[index]
         if state is None:
             state = _checked_state(
                 self._spec, policy, policy.begin(len(observations)), observations
             )
-        actions, after = policy.act(observations, state, rng=rng)
+        actions, after = policy.act(observations, state, rng=rng, **keywords)
         self._states[index] = _checked_state(self._spec, policy, after, observations)
         return np.asarray(actions)
 
@@ -351,10 +384,17 @@ class _RememberingTogether:
         self._rng = rng
         self._state: PolicyState | None = None
 
-    def act(self, observations: NDArray[Any], running: NDArray[np.bool_]) -> NDArray[Any]:  # noqa: ARG002 - the stack has a fixed size
+    def act(
+        self,
+        observations: NDArray[Any],
+        running: NDArray[np.bool_],  # noqa: ARG002 - the stack has a fixed size
+        masks: ActionMasks | None,
+    ) -> NDArray[Any]:
         if self._state is None:
             self._state = self._stacked.begin(observations.shape[1])
-        actions, self._state = self._stacked.act(observations, self._state, rng=self._rng)
+        actions, self._state = self._stacked.act(
+            observations, self._state, rng=self._rng, **_keywords(masks)
+        )
         array = np.asarray(actions)
         return array.reshape(-1, *array.shape[2:])
 
@@ -398,6 +438,8 @@ def _actor(
     rngs: Sequence[np.random.Generator],
 ) -> _Actor:
     """Stack what can be stacked: deterministic policies of one class that offers it."""
+    if spec.masks_actions:
+        _require_masks_are_taken(spec, policies)
     kinds = {type(policy) for policy in policies}
     stack = getattr(next(iter(kinds)), "stack", None) if len(kinds) == 1 else None
     remembering = any(is_stateful(policy) for policy in policies)
@@ -409,6 +451,15 @@ def _actor(
     if remembering:
         return _RememberingTogether(stack(policies), rngs[0])
     return _Together(stack(policies), rngs[0])
+
+
+def _require_masks_are_taken(spec: EnvSpec, policies: Sequence[object]) -> None:
+    deaf = next((policy for policy in policies if not takes_masks(policy)), None)
+    if deaf is not None:
+        raise PolicyError(
+            f"{spec.id}: the environment masks actions, but `act` of a {type(deaf).__name__} has "
+            "no keyword action_masks; add it (see `morl.types.Policy`)"
+        )
 
 
 def _play(
@@ -429,16 +480,19 @@ def _play(
     set_active = getattr(batch, "set_active", None)
     if set_active is not None:
         set_active(running.copy())
-    observations, _ = batch.reset(seed=slot_seeds)
+    observations, infos = batch.reset(seed=slot_seeds)
     observe = getattr(actor, "observe", None)
     factor = 1.0
     for step in range(1, (spec.horizon or STEP_LIMIT) + 1):
         grouped = observations.reshape(policies, episodes, *observations.shape[1:])
         busy: NDArray[np.bool_] = running.reshape(policies, episodes).max(axis=1)
-        actions = actor.act(grouped, busy)
+        masks = action_masks(spec, infos, running=running)
+        if masks is not None:
+            masks = masks.reshape(policies, episodes, -1)
+        actions = actor.act(grouped, busy, masks)
         live = np.flatnonzero(running)
         _require_finite(spec, "action", actions, live=live, seeds=slot_seeds, step=step)
-        observations, rewards, terminated, truncated, _ = batch.step(actions)
+        observations, rewards, terminated, truncated, infos = batch.step(actions)
         gained = _rewards(spec, rewards, slots=len(running))
         _require_finite(spec, "reward", gained, live=live, seeds=slot_seeds, step=step)
         discounted[live] += factor * gained[live]

@@ -22,8 +22,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from morl.checkpoint import load_checkpoint, save_checkpoint
+from morl.masks import ActionMasks, action_masks, nearest_legal, takes_masks
 from morl.pareto import nondominated
-from morl.types import Agent, MorlError, Policy, StatefulPolicy, Task, is_stateful
+from morl.types import Agent, EnvSpec, MorlError, Policy, StatefulPolicy, Task, is_stateful
 
 Batch = VectorEnv[Any, Any, Any]
 
@@ -108,6 +109,7 @@ class Trajectory:
         terminated: ``(time, env)``.
         truncated: ``(time, env)``.
         finals: ``final_obs`` of each step, None where no episode ended.
+        masks: legal actions before each step, ``(time, env, action)``; empty where all are.
     """
 
     observations: NDArray[Any]
@@ -115,6 +117,7 @@ class Trajectory:
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
     finals: list[NDArray[Any] | None] = field(default_factory=list)
+    masks: list[ActionMasks] = field(default_factory=list)
 
     @property
     def ended(self) -> NDArray[np.bool_]:
@@ -147,11 +150,22 @@ def sample_actions(
     return np.clip(actions, space.low, space.high).astype(space.dtype)
 
 
-def play(batch: Batch, actions: NDArray[Any], *, seed: int | list[int]) -> Trajectory:
-    """Reset a batch and feed it actions ``(step, env, *action)``."""
-    observations = [batch.reset(seed=cast(Any, seed))[0]]
+def play(
+    batch: Batch, actions: NDArray[Any], *, seed: int | list[int], spec: EnvSpec | None = None
+) -> Trajectory:
+    """Reset a batch and feed it actions ``(step, env, *action)``.
+
+    Where `spec` says that the environment masks, an illegal action becomes the next legal one.
+    """
+    observation, infos = batch.reset(seed=cast(Any, seed))
+    observations = [observation]
     rewards, terminated, truncated, finals = [], [], [], []
+    masks: list[ActionMasks] = []
     for row in actions:
+        allowed = _masks_of(spec, infos, len(row))
+        if allowed is not None:
+            masks.append(allowed)
+            row = nearest_legal(allowed, row)
         observation, reward, terminal, cut, infos = batch.step(row)
         observations.append(observation)
         rewards.append(reward)
@@ -159,8 +173,20 @@ def play(batch: Batch, actions: NDArray[Any], *, seed: int | list[int]) -> Traje
         truncated.append(cut)
         finals.append(infos.get("final_obs"))
     return Trajectory(
-        np.array(observations), np.array(rewards), np.array(terminated), np.array(truncated), finals
+        np.array(observations),
+        np.array(rewards),
+        np.array(terminated),
+        np.array(truncated),
+        finals,
+        masks,
     )
+
+
+def _masks_of(spec: EnvSpec | None, infos: Mapping[str, Any], num_envs: int) -> ActionMasks | None:
+    """The masks that all environments of a batch give, if they mask."""
+    if spec is None:
+        return None
+    return action_masks(spec, infos, running=np.ones(num_envs, np.bool_))
 
 
 def check_env(env: str | Task, *, steps: int = 200, num_envs: int = 4, seed: int = 0) -> Report:
@@ -239,6 +265,7 @@ class _EnvTrial:
             ("observations in their space", self.observations),
             ("rewards are float64 vectors in their space", self.rewards),
             ("ends of episodes are booleans", self.ends),
+            ("masks of illegal actions", self.masks),
             ("same-step autoreset with final_obs", self.autoreset),
             ("episodes are cut at the horizon", self.horizon),
             ("the same seed gives the same run", self.determinism),
@@ -260,12 +287,32 @@ class _EnvTrial:
         count = num_envs or self.num_envs
         return sample_actions(self.action_space, self.steps, count, seed=self.seed)
 
+    def allowed(self, row: NDArray[Any], infos: Mapping[str, Any]) -> NDArray[Any]:
+        masks = _masks_of(self.spec, infos, len(row))
+        return row if masks is None else nearest_legal(masks, row)
+
+    def masks(self) -> str | None:
+        if not self.spec.masks_actions:
+            raise _Skipped("all actions are legal at all times")
+        space = self.action_space
+        _require(isinstance(space, spaces.Discrete), f"only discrete actions are masked: {space}")
+        masks = np.array(self.trajectory.masks)
+        shape = (self.steps, self.num_envs, int(cast(spaces.Discrete, space).n))
+        _require(masks.shape == shape, f"expected masks {shape}, got {masks.shape}")
+        held = self.batch.reset(seed=self.seed)[1]["action_mask"]
+        held[:] = ~held
+        fresh = self.batch.reset(seed=self.seed)[1]["action_mask"]
+        _require(np.array_equal(fresh, masks[0]), "masks do not belong to the caller")
+        return f"{masks.mean():.0%} of the actions are legal"
+
     @property
     def trajectory(self) -> Trajectory:
         if self._trajectory is None:
-            play(self.batch, self.actions()[:1], seed=self.seed)  # compiles, fills caches
+            play(
+                self.batch, self.actions()[:1], seed=self.seed, spec=self.spec
+            )  # compiles, fills caches
             start = time.perf_counter()
-            self._trajectory = play(self.batch, self.actions(), seed=self.seed)
+            self._trajectory = play(self.batch, self.actions(), seed=self.seed, spec=self.spec)
             elapsed = time.perf_counter() - start
             self.steps_per_second = self.steps * self.num_envs / elapsed
         return self._trajectory
@@ -391,11 +438,16 @@ class _EnvTrial:
 
     def determinism(self) -> str | None:
         self.need_reproducible()
-        again = play(self.batch, self.actions(), seed=self.seed)
+        again = play(self.batch, self.actions(), seed=self.seed, spec=self.spec)
         difference = self.trajectory.difference(again)
         _require(difference is None, f"two runs of seed {self.seed} differ in {difference}")
         fresh = self.task.make_vec(self.num_envs)
-        listed = play(fresh, self.actions(), seed=[self.seed + i for i in range(self.num_envs)])
+        listed = play(
+            fresh,
+            self.actions(),
+            seed=[self.seed + i for i in range(self.num_envs)],
+            spec=self.spec,
+        )
         fresh.close()
         difference = self.trajectory.difference(listed)
         _require(
@@ -405,7 +457,7 @@ class _EnvTrial:
 
     def seeds(self) -> str | None:
         self.need_reproducible()
-        other = play(self.batch, self.actions(), seed=self.seed + 1000)
+        other = play(self.batch, self.actions(), seed=self.seed + 1000, spec=self.spec)
         if self.trajectory.difference(other) is None:
             return "make no difference: the dynamics are deterministic"
         return "make a difference"
@@ -415,7 +467,7 @@ class _EnvTrial:
         whole = self.trajectory
         alone = self.task.make_vec(1)
         for i in {0, self.num_envs - 1}:
-            single = play(alone, self.actions()[:, i : i + 1], seed=self.seed + i)
+            single = play(alone, self.actions()[:, i : i + 1], seed=self.seed + i, spec=self.spec)
             part = Trajectory(
                 whole.observations[:, i : i + 1],
                 whole.rewards[:, i : i + 1],
@@ -433,11 +485,12 @@ class _EnvTrial:
 
     def ownership(self) -> str | None:
         actions = self.actions()
-        first, _ = self.batch.reset(seed=self.seed)
-        held = [first, *self.batch.step(actions[0])[:4]]
+        first, infos = self.batch.reset(seed=self.seed)
+        *given, infos = self.batch.step(self.allowed(actions[0], infos))
+        held = [first, *given]
         before = [array.copy() for array in held]
         for row in actions[1:10]:
-            self.batch.step(row)
+            infos = self.batch.step(self.allowed(row, infos))[4]
         names = ("first observations", "observations", "rewards", "terminated", "truncated")
         for name, array, copy in zip(names, held, before, strict=True):
             _require(np.array_equal(array, copy), f"later steps overwrite {name}")
@@ -447,7 +500,7 @@ class _EnvTrial:
         self.need_reproducible()
         numpy_before = _numpy_state()
         python_before = random.getstate()
-        play(self.batch, self.actions()[:20], seed=self.seed)
+        play(self.batch, self.actions()[:20], seed=self.seed, spec=self.spec)
         _require(numpy_before == _numpy_state(), "it draws from NumPy's global generator")
         _require(python_before == random.getstate(), "it draws from Python's global generator")
         return None
@@ -674,9 +727,14 @@ class _AgentTrial:
         _require(solutions, "a finished agent offers no solution")
         batch = self._task.make_vec(3)
         try:
-            observations, _ = batch.reset(seed=0)
+            observations, infos = batch.reset(seed=0)
+            masks = _masks_of(self._task.spec, infos, batch.num_envs)
             for solution in solutions:
-                actions = _first_actions(solution.policy, observations)
+                actions = _first_actions(solution.policy, observations, masks)
+                _require(
+                    masks is None or np.array_equal(nearest_legal(masks, actions), actions),
+                    f"actions {actions.tolist()} are not all legal",
+                )
                 _require(
                     all(action in batch.single_action_space for action in actions),
                     f"action {actions[0]} is not in {batch.single_action_space}",
@@ -701,19 +759,22 @@ class _AgentTrial:
     def _check_memory(self, policy: StatefulPolicy, batch: Batch) -> None:
         """Four environments at once and two halves of them act the same way."""
         rng = np.random.default_rng(0)
-        observations, _ = batch.reset(seed=0)
+        observations, infos = batch.reset(seed=0)
         states = [policy.begin(4), policy.begin(2), policy.begin(2)]
         _require_equal(states[1], states[2], "two memories that `begin` returned")
         halves = (slice(0, 2), slice(2, 4))
         for step in range(8):
-            actions, states[0] = policy.act(observations, states[0], rng=rng)
+            masks = _masks_of(self._task.spec, infos, batch.num_envs)
+            every: dict[str, Any] = {} if masks is None else {"action_masks": masks}
+            actions, states[0] = policy.act(observations, states[0], rng=rng, **every)
             for index, half in enumerate(halves, start=1):
-                part, states[index] = policy.act(observations[half], states[index], rng=rng)
+                own = {name: values[half] for name, values in every.items()}
+                part, states[index] = policy.act(observations[half], states[index], rng=rng, **own)
                 _require(
                     not policy.deterministic or np.array_equal(part, actions[half]),
                     f"half of a batch acts differently from the whole at step {step}",
                 )
-            observations, rewards, terminated, truncated, _ = batch.step(actions)
+            observations, rewards, terminated, truncated, infos = batch.step(actions)
             ended = terminated | truncated
             states[0] = policy.observe(states[0], rewards, ended)
             for index, half in enumerate(halves, start=1):
@@ -732,12 +793,19 @@ class _AgentTrial:
         return f"one solution for each of {len(wanted)} preferences"
 
 
-def _first_actions(policy: Policy | StatefulPolicy, observations: NDArray[Any]) -> NDArray[Any]:
+def _first_actions(
+    policy: Policy | StatefulPolicy, observations: NDArray[Any], masks: ActionMasks | None
+) -> NDArray[Any]:
     """Actions at the first step of episodes."""
     rng = np.random.default_rng(0)
+    _require(
+        masks is None or takes_masks(policy),
+        f"act of a {type(policy).__name__} has no keyword action_masks",
+    )
+    keywords: dict[str, Any] = {} if masks is None else {"action_masks": masks}
     if is_stateful(policy):
-        return policy.act(observations, policy.begin(len(observations)), rng=rng)[0]
-    return cast(Policy, policy).act(observations, rng=rng)
+        return policy.act(observations, policy.begin(len(observations)), rng=rng, **keywords)[0]
+    return cast(Policy, policy).act(observations, rng=rng, **keywords)
 
 
 def _require_equal(mine: Any, theirs: Any, what: str) -> None:  # noqa: ANN401 - nested states

@@ -38,6 +38,10 @@ class UnsupportedTaskError(MorlError, ValueError):
     """An environment that the agent cannot act in, or settings that do not fit it."""
 
 
+class NoLegalActionError(UnsupportedTaskError):
+    """An observation in which every action is forbidden."""
+
+
 class NonFiniteError(MorlError):
     """A reward, return, loss or parameter that is not a finite number."""
 
@@ -87,6 +91,9 @@ class EnvSpec:
         features_per_action: number of features of a row, where an observation is a flattened
             matrix with a row for each discrete action; the first feature of a row is negative
             where its action is not available. None where observations are not of this kind.
+        masks_actions: whether some discrete actions are illegal at times. Infos of `reset` and
+            `step` then hold ``"action_mask"``, booleans (env, action), True where the next action
+            may be taken; policies get it as ``action_masks``.
         box: lower and upper corner by which returns are normalised, or None if not fixed yet.
         known_front: the front, exact or not, or None.
         anchors: hypervolume (reference point and discount as above) of trivial or exact
@@ -104,6 +111,7 @@ class EnvSpec:
     horizon: int | None = None
     idle_action: int | None = None
     features_per_action: int | None = None
+    masks_actions: bool = False
     box: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     known_front: KnownFront | None = None
     anchors: Mapping[str, float] = field(default_factory=dict)
@@ -193,6 +201,11 @@ class Policy(Protocol):
 
     A policy class may offer ``stack(policies) -> StackedPolicy`` as a classmethod; the evaluation
     then acts for many policies in one call.
+
+    Where the environment masks (`EnvSpec.masks_actions`), ``act`` is called with one keyword more,
+    ``action_masks``: booleans (env, action), True where an action is legal, at least one in each
+    row. A stack gets (policy, env, action). A policy without that keyword is refused there; other
+    environments never pass it.
     """
 
     @property

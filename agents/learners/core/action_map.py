@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
+from morl.masks import ActionMasks, masked
 from morl.types import MorlError
 
 
@@ -26,10 +27,12 @@ class ActionMap:
     high: NDArray[Any] | None
     dtype: np.dtype[Any]
 
-    def __call__(self, outputs: NDArray[np.float64]) -> NDArray[Any]:
-        """Map outputs (..., output) to actions."""
+    def __call__(
+        self, outputs: NDArray[np.float64], masks: ActionMasks | None = None
+    ) -> NDArray[Any]:
+        """Map outputs (..., output) to actions; of discrete ones the best that `masks` allow."""
         if self.low is None or self.high is None:
-            return np.asarray(outputs.argmax(axis=-1), dtype=self.dtype)
+            return np.asarray(masked(outputs, masks).argmax(axis=-1), dtype=self.dtype)
         share = (np.tanh(outputs) + 1.0) / 2.0
         return np.asarray(self.low + share * (self.high - self.low), dtype=self.dtype)
 

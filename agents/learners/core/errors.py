@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from morl.types import MorlError, UnsupportedTaskError
+from morl.types import MorlError, NoLegalActionError, UnsupportedTaskError
 
 __all__ = ["BudgetError", "MissingExtraError", "NoLegalActionError", "UnsupportedTaskError"]
-
-
-class NoLegalActionError(UnsupportedTaskError):
-    """An observation in which every action is forbidden."""
 
 
 class BudgetError(MorlError, ValueError):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from morl.agents.learners.core.action_map import ActionMap
 from morl.agents.learners.core.encoders import ObservationEncoder
+from morl.masks import ActionMasks
 
 Genomes = NDArray[np.float64]
 """Parameters of networks, (policy, gene)."""
@@ -71,9 +72,11 @@ class GenomeShape:
                  self.encoder.num_inputs, outputs)  # fmt: skip
         return outputs.reshape(policies, envs, self.outputs)
 
-    def act(self, genomes: Genomes, observations: NDArray[Any]) -> NDArray[Any]:
+    def act(
+        self, genomes: Genomes, observations: NDArray[Any], masks: ActionMasks | None = None
+    ) -> NDArray[Any]:
         """Actions (policy, env, *action) for observations (policy, env, *observation)."""
-        return self.actions(self.outputs_of(genomes, observations))
+        return self.actions(self.outputs_of(genomes, observations), masks)
 
 
 @njit(cache=True)
@@ -144,9 +147,16 @@ class GenomePolicy:
     genome: NDArray[np.float64]
     deterministic = True
 
-    def act(self, observations: NDArray[Any], *, rng: np.random.Generator) -> NDArray[Any]:  # noqa: ARG002 - deterministic
+    def act(
+        self,
+        observations: NDArray[Any],
+        *,
+        rng: np.random.Generator,  # noqa: ARG002 - deterministic
+        action_masks: ActionMasks | None = None,
+    ) -> NDArray[Any]:
         """Choose actions; see `morl.types.Policy`."""
-        actions: NDArray[Any] = self.shape.act(self.genome[None], observations[None])[0]
+        masks = None if action_masks is None else action_masks[None]
+        actions: NDArray[Any] = self.shape.act(self.genome[None], observations[None], masks)[0]
         return actions
 
     @classmethod
@@ -167,6 +177,12 @@ class GenomePolicies:
     shape: GenomeShape
     genomes: Genomes
 
-    def act(self, observations: NDArray[Any], *, rng: np.random.Generator) -> NDArray[Any]:  # noqa: ARG002 - deterministic
+    def act(
+        self,
+        observations: NDArray[Any],
+        *,
+        rng: np.random.Generator,  # noqa: ARG002 - deterministic
+        action_masks: ActionMasks | None = None,
+    ) -> NDArray[Any]:
         """Choose actions; see `morl.types.StackedPolicy`."""
-        return self.shape.act(self.genomes, observations)
+        return self.shape.act(self.genomes, observations, action_masks)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from morl.agents.learners.core.budget import Budget
 from morl.agents.learners.search.genomes import Genomes, GenomeShape
+from morl.masks import action_masks
 from morl.types import Front, NonFiniteError, Task
 
 
@@ -59,7 +60,7 @@ class Trials:
         """
         policies, episodes = len(genomes), len(seeds)
         batch = self._batch(policies * episodes)
-        observations, _ = batch.reset(seed=list(seeds) * policies)
+        observations, infos = batch.reset(seed=list(seeds) * policies)
         returns = np.zeros((policies * episodes, self._task.spec.num_objectives))
         running = np.ones(len(returns), np.bool_)
         factor = 1.0
@@ -68,8 +69,11 @@ class Trials:
                 self._budget.steps = self._budget.total_steps
                 break
             grouped = observations.reshape(policies, episodes, *observations.shape[1:])
-            actions = shape.act(genomes, grouped)
-            observations, rewards, terminated, truncated, _ = batch.step(
+            masks = action_masks(self._task.spec, infos, running=running)
+            if masks is not None:
+                masks = masks.reshape(policies, episodes, -1)
+            actions = shape.act(genomes, grouped, masks)
+            observations, rewards, terminated, truncated, infos = batch.step(
                 actions.reshape(len(returns), *actions.shape[2:])
             )
             self._budget.spend(int(running.sum()))
