@@ -19,7 +19,7 @@ from morl.capabilities import Capabilities
 from morl.compositional import CompositionalCore, NotCompositionalError, core_of
 from morl.preferences import dirichlet
 from morl.registry import register_agent
-from morl.search_space import COUNT, NOT_NEGATIVE, bounded, searchable
+from morl.search_space import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, bounded, searchable
 from morl.types import Task
 
 
@@ -52,18 +52,18 @@ class Config(CollectionConfig):
     hidden: tuple[int, ...] = searchable(
         (128, 128), choices={"small": (64, 64), "medium": (128, 128), "large": (256, 256)}
     )
-    training_discount: float | None = None
-    learning_rate: float = searchable(3e-3, low=1e-4, high=1e-2, log=True)
-    final_learning_rate: float = searchable(0.1, low=0.01, high=1.0, log=True)
-    batch: int = searchable(64, low=16, high=256, log=True)
-    preferences: int = searchable(4, low=1, high=32, log=True)
-    target_rate: float = searchable(0.02, low=1e-3, high=0.1, log=True)
+    training_discount: float | None = bounded(None, SHARE)
+    learning_rate: float = searchable(3e-3, bounds=POSITIVE, low=1e-4, high=1e-2, log=True)
+    final_learning_rate: float = searchable(0.1, bounds=SHARE, low=0.01, high=1.0, log=True)
+    batch: int = searchable(64, bounds=COUNT, low=16, high=256, log=True)
+    preferences: int = searchable(4, bounds=COUNT, low=1, high=32, log=True)
+    target_rate: float = searchable(0.02, bounds=SHARE, low=1e-3, high=0.1, log=True)
     double_q: bool = True
-    initial_exploration: float = 1.0
-    final_exploration: float = searchable(0.05, low=0.01, high=0.3, log=True)
-    exploration_share: float = searchable(0.5, low=0.1, high=0.9)
-    final_homotopy: float = searchable(1.0, low=0.0, high=1.0)
-    homotopy_power: float = searchable(2.0, low=0.5, high=8.0, log=True)
+    initial_exploration: float = bounded(1.0, SHARE)
+    final_exploration: float = searchable(0.05, bounds=SHARE, low=0.01, high=0.3, log=True)
+    exploration_share: float = searchable(0.5, bounds=SHARE, low=0.1, high=0.9)
+    final_homotopy: float = searchable(1.0, bounds=SHARE, low=0.0, high=1.0)
+    homotopy_power: float = searchable(2.0, bounds=POSITIVE, low=0.5, high=8.0, log=True)
 
     def __post_init__(self) -> None:
         """Refuse values without meaning.
@@ -72,19 +72,6 @@ class Config(CollectionConfig):
             ValueError: names the field and its range.
         """
         super().__post_init__()
-        for name in ("batch", "preferences"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "homotopy_power"):
-            if not 0.0 < getattr(self, name) < np.inf:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in (
-            "final_learning_rate", "training_discount", "target_rate", "initial_exploration",
-            "final_exploration", "exploration_share", "final_homotopy",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and not 0.0 <= value <= 1.0:
-                raise ValueError(f"{name} must be in [0, 1], got {value}")
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"every layer of hidden needs at least one unit, got {self.hidden}")
 

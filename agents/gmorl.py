@@ -18,6 +18,7 @@ from morl.agents.learners.sac.agent import AgentConfig, DiscreteSACAgent
 from morl.capabilities import Capabilities
 from morl.preferences import dirichlet
 from morl.registry import register_agent
+from morl.search_space import SHARE, bounded
 from morl.types import Task
 
 
@@ -30,17 +31,7 @@ class Config(AgentConfig):
             that they were collected for.
     """
 
-    relabelled: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Refuse values without meaning.
-
-        Raises:
-            ValueError: names the field and its range.
-        """
-        super().__post_init__()
-        if not 0.0 <= self.relabelled <= 1.0:
-            raise ValueError(f"relabelled must be in [0, 1], got {self.relabelled}")
+    relabelled: float = bounded(0.5, SHARE)
 
 
 @register_agent(

@@ -36,7 +36,7 @@ from morl.compositional import (
     walks_to,
 )
 from morl.registry import register_agent
-from morl.search_space import searchable
+from morl.search_space import COUNT, POSITIVE, Bounds, bounded, searchable
 from morl.seeding import generator
 from morl.types import Front, Metrics, State, Task, Vector
 
@@ -75,16 +75,16 @@ class Config(SearchConfig):
     """
 
     batch: int = 16
-    initial: int = 32
+    initial: int = bounded(32, Bounds(low=2))
     features: str = "auto"
-    samples: int = 32
-    updates: int = searchable(100, low=20, high=1000, log=True)
-    trajectories: int = 64
-    varied: float = searchable(0.5, low=0.0, high=0.9)
-    elite: int = 64
-    exponent: float = searchable(4.0, low=0.5, high=32.0, log=True)
+    samples: int = bounded(32, COUNT)
+    updates: int = searchable(100, bounds=COUNT, low=20, high=1000, log=True)
+    trajectories: int = bounded(64, COUNT)
+    varied: float = searchable(0.5, bounds=Bounds(low=0, high=1, open_high=True), low=0.0, high=0.9)
+    elite: int = bounded(64, COUNT)
+    exponent: float = searchable(4.0, bounds=POSITIVE, low=0.5, high=32.0, log=True)
     reward_floor: float = 1e-4
-    candidates: int = 256
+    candidates: int = bounded(256, COUNT)
     network: str = "auto"
     hidden: tuple[int, ...] = (64, 64, 64)
     width: int = 64
@@ -104,15 +104,6 @@ class Config(SearchConfig):
         super().__post_init__()
         require_choice("features", self.features, FEATURES)
         require_choice("network", self.network, NETWORKS)
-        for name in ("initial", "samples", "updates", "trajectories", "elite", "candidates"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.initial < 2:
-            raise ValueError(f"initial must be at least 2 to fit a surrogate, got {self.initial}")
-        if not 0.0 <= self.varied < 1.0:
-            raise ValueError(f"varied must be in [0, 1), got {self.varied}")
-        if not 0.0 < self.exponent < np.inf:
-            raise ValueError(f"exponent must be positive, got {self.exponent}")
         self.sampler()
 
     def sampler(self) -> SamplerConfig:

@@ -20,6 +20,7 @@ from morl.agents.learners.core.preference_scales import checked_factors, rescale
 from morl.capabilities import Capabilities
 from morl.preferences import check_preferences, lattice
 from morl.registry import register_agent
+from morl.search_space import COUNT, NOT_NEGATIVE, Bounds, Settings, bounded
 from morl.types import Front, Policy, Solution, Task
 
 Table = NDArray[np.float64]
@@ -36,6 +37,8 @@ Rule = Literal[
     "greedy",
     "rollout",
 ]
+
+RULES: tuple[Rule, ...] = get_args(Rule)
 
 SWEEPS = ("random", "greedy", "rollout")
 """Rules that answer each preference with a policy of its own."""
@@ -95,7 +98,7 @@ class ServerModel(Protocol):
 
 
 @dataclass
-class Config:
+class Config(Settings):
     """Settings of the heuristics.
 
     Attributes:
@@ -109,13 +112,13 @@ class Config:
         candidates: most servers that "rollout" tries.
     """
 
-    rule: Rule = "greedy"
-    policies: int = 101
+    rule: Rule = bounded("greedy", choices=RULES)  # noqa: RUF009 - makes a field
+    policies: int = bounded(101, Bounds(low=2))
     reward_scales: tuple[float, float] = (0.01, 5.0)
-    waiting_weight: float = 2.0
-    samples: int = 20
-    lookahead: int = 40
-    candidates: int = 4
+    waiting_weight: float = bounded(2.0, NOT_NEGATIVE)
+    samples: int = bounded(20, COUNT)
+    lookahead: int = bounded(40, COUNT)
+    candidates: int = bounded(4, COUNT)
 
     def __post_init__(self) -> None:
         """Refuse what no heuristic could use.
@@ -123,15 +126,7 @@ class Config:
         Raises:
             ValueError: names the setting.
         """
-        if self.rule not in get_args(Rule):
-            raise ValueError(f"rule must be one of {', '.join(get_args(Rule))}, got {self.rule!r}")
-        if self.policies < 2:
-            raise ValueError(f"policies must be at least 2, got {self.policies}")
-        for name in ("samples", "lookahead", "candidates"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0.0 <= self.waiting_weight < np.inf:
-            raise ValueError(f"waiting_weight must be from 0 up, got {self.waiting_weight}")
+        super().__post_init__()
         checked_factors(self.reward_scales, num_objectives=2, name="reward_scales")
 
 

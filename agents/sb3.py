@@ -30,7 +30,7 @@ from morl.capabilities import Capabilities
 from morl.evaluation import rollout
 from morl.preferences import check_preferences, lattice
 from morl.registry import register_agent
-from morl.search_space import searchable
+from morl.search_space import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Settings, bounded, searchable
 from morl.seeding import derive_seed, generator, stream
 from morl.types import Front, Metrics, Solution, State, Task, Vector
 
@@ -73,7 +73,7 @@ DEFAULTS = {
 
 
 @dataclass
-class Config:
+class Config(Settings):
     """Settings of the Stable-Baselines3 baseline.
 
     Attributes:
@@ -111,37 +111,47 @@ class Config:
         archive_capacity: most policies that are kept; the most crowded go first.
     """
 
-    algorithm: str = "ppo"
-    outer_loop: str = "uniform"
-    preference_divisions: int | None = None
-    num_preferences: int | None = None
+    algorithm: str = bounded("ppo", choices=ALGORITHMS)
+    outer_loop: str = bounded("uniform", choices=OUTER_LOOPS)
+    preference_divisions: int | None = bounded(None, COUNT)
+    num_preferences: int | None = bounded(None, COUNT)
     reward_scales: tuple[float, ...] | None = None
-    num_envs: int | None = None
-    rollout_steps: int | None = None
-    minibatch: int | None = None
-    epochs: int = searchable(5, low=2, high=20, log=True, when={"algorithm": ("ppo",)})
-    gradient_steps: int | None = None
+    num_envs: int | None = bounded(None, COUNT)
+    rollout_steps: int | None = bounded(None, COUNT)
+    minibatch: int | None = bounded(None, COUNT)
+    epochs: int = searchable(
+        5, bounds=COUNT, low=2, high=20, log=True, when={"algorithm": ("ppo",)}
+    )
+    gradient_steps: int | None = bounded(None, COUNT)
     hidden: tuple[int, ...] | None = None
-    learning_rate: float = searchable(1e-3, low=1e-4, high=1e-2, log=True)
-    final_learning_rate: float = searchable(0.1, low=0.01, high=1.0, log=True)
+    learning_rate: float = searchable(1e-3, bounds=POSITIVE, low=1e-4, high=1e-2, log=True)
+    final_learning_rate: float = searchable(0.1, bounds=SHARE, low=0.01, high=1.0, log=True)
     entropy_coefficient: float = searchable(
-        0.01, low=1e-4, high=0.1, log=True, when={"algorithm": ON_POLICY}
+        0.01, bounds=NOT_NEGATIVE, low=1e-4, high=0.1, log=True, when={"algorithm": ON_POLICY}
     )
-    gae_lambda: float = searchable(0.95, low=0.8, high=1.0, when={"algorithm": ON_POLICY})
-    clip: float = searchable(0.2, low=0.1, high=0.4, when={"algorithm": ("ppo",)})
-    replay_capacity: int = 200_000
-    learning_starts: float = 0.02
-    exploration: float = searchable(0.3, low=0.05, high=0.8, when={"algorithm": ("dqn",)})
-    final_exploration: float = searchable(0.05, low=0.01, high=0.2, when={"algorithm": ("dqn",)})
+    gae_lambda: float = searchable(
+        0.95, bounds=SHARE, low=0.8, high=1.0, when={"algorithm": ON_POLICY}
+    )
+    clip: float = searchable(0.2, bounds=POSITIVE, low=0.1, high=0.4, when={"algorithm": ("ppo",)})
+    replay_capacity: int = bounded(200_000, COUNT)
+    learning_starts: float = bounded(0.02, SHARE)
+    exploration: float = searchable(
+        0.3, bounds=SHARE, low=0.05, high=0.8, when={"algorithm": ("dqn",)}
+    )
+    final_exploration: float = searchable(
+        0.05, bounds=SHARE, low=0.01, high=0.2, when={"algorithm": ("dqn",)}
+    )
     target_interval: int = searchable(
-        1000, low=100, high=10_000, log=True, when={"algorithm": ("dqn",)}
+        1000, bounds=COUNT, low=100, high=10_000, log=True, when={"algorithm": ("dqn",)}
     )
-    action_noise: float = searchable(0.1, low=0.05, high=0.5, when={"algorithm": ("td3",)})
+    action_noise: float = searchable(
+        0.1, bounds=NOT_NEGATIVE, low=0.05, high=0.5, when={"algorithm": ("td3",)}
+    )
     normalise: bool = True
-    training_discount: float | None = None
-    snapshots: int = 9
-    selection_episodes: int = 5
-    archive_capacity: int = 200
+    training_discount: float | None = bounded(None, SHARE)
+    snapshots: int = bounded(9, NOT_NEGATIVE)
+    selection_episodes: int = bounded(5, COUNT)
+    archive_capacity: int = bounded(200, COUNT)
 
     def __post_init__(self) -> None:
         """Refuse values without meaning.
@@ -149,48 +159,11 @@ class Config:
         Raises:
             ValueError: names the field and its range.
         """
-        _require_known(self)
-        _require_in_range(self)
+        super().__post_init__()
         if self.algorithm == "ppo" and self.minibatch == 1:
             raise ValueError("minibatch must be at least 2: ppo normalises advantages in it")
         if self.hidden is not None and (not self.hidden or min(self.hidden) < 1):
             raise ValueError(f"hidden needs layers of at least one unit, got {self.hidden}")
-
-
-def _require_known(config: Config) -> None:
-    for name, known in (("algorithm", ALGORITHMS), ("outer_loop", OUTER_LOOPS)):
-        if getattr(config, name) not in known:
-            raise ValueError(
-                f"{name} must be one of {', '.join(known)}, got {getattr(config, name)!r}"
-            )
-
-
-def _require_in_range(config: Config) -> None:
-    for name in _COUNTS:
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    for name in ("learning_rate", "clip"):
-        if not getattr(config, name) > 0.0:
-            raise ValueError(f"{name} must be positive, got {getattr(config, name)}")
-    for name in _SHARES:
-        value = getattr(config, name)
-        if value is not None and not 0.0 <= value <= 1.0:
-            raise ValueError(f"{name} must be in [0, 1], got {value}")
-    for name in ("entropy_coefficient", "action_noise", "snapshots"):
-        if not getattr(config, name) >= 0:
-            raise ValueError(f"{name} must not be negative, got {getattr(config, name)}")
-
-
-_COUNTS = (
-    "preference_divisions", "num_preferences", "num_envs", "rollout_steps", "minibatch", "epochs",
-    "gradient_steps", "replay_capacity", "target_interval", "selection_episodes",
-    "archive_capacity",
-)  # fmt: skip
-_SHARES = (
-    "final_learning_rate", "gae_lambda", "learning_starts", "exploration", "final_exploration",
-    "training_discount",
-)  # fmt: skip
 
 
 @register_agent(

@@ -20,7 +20,7 @@ from morl.agents.offloading_heuristic import ServerModel, model_of
 from morl.capabilities import Capabilities
 from morl.preferences import check_preferences, lattice
 from morl.registry import register_agent
-from morl.search_space import searchable
+from morl.search_space import COUNT, POSITIVE, Bounds, Settings, bounded, searchable
 from morl.seeding import derive_seed, generator
 from morl.types import Front, Metrics, Solution, State, Task
 
@@ -30,7 +30,7 @@ Plans = NDArray[np.int64]
 
 
 @dataclass
-class Config:
+class Config(Settings):
     """Settings of simulated annealing.
 
     Attributes:
@@ -43,11 +43,11 @@ class Config:
         reward_scales: factors of seconds and joules that preferences weigh.
     """
 
-    policies: int = 101
-    changes: int = searchable(1, low=1, high=8, log=True)
-    episodes: int = 1
-    hottest: float = searchable(1.0, low=0.1, high=10.0, log=True)
-    coldest: float = searchable(0.01, low=0.001, high=0.1, log=True)
+    policies: int = bounded(101, Bounds(low=2))
+    changes: int = searchable(1, bounds=COUNT, low=1, high=8, log=True)
+    episodes: int = bounded(1, COUNT)
+    hottest: float = searchable(1.0, bounds=POSITIVE, low=0.1, high=10.0, log=True)
+    coldest: float = searchable(0.01, bounds=POSITIVE, low=0.001, high=0.1, log=True)
     reward_scales: tuple[float, float] = (0.01, 5.0)
 
     def __post_init__(self) -> None:
@@ -56,12 +56,8 @@ class Config:
         Raises:
             ValueError: names the setting.
         """
-        if self.policies < 2:
-            raise ValueError(f"policies must be at least 2, got {self.policies}")
-        for name in ("changes", "episodes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0.0 < self.coldest <= self.hottest < np.inf:
+        super().__post_init__()
+        if self.coldest > self.hottest:
             raise ValueError(
                 "temperatures must be positive and fall, got hottest "
                 f"{self.hottest} and coldest {self.coldest}"

@@ -229,7 +229,7 @@ def test_other_environments_and_settings_are_refused():
         ({"rule": "best"}, "rule must be one of random, cloud"),
         ({"policies": 1}, "policies must be at least 2"),
         ({"samples": 0}, "samples must be at least 1"),
-        ({"waiting_weight": -1.0}, "waiting_weight must be from 0 up"),
+        ({"waiting_weight": -1.0}, "waiting_weight must not be negative"),
         ({"reward_scales": (0.01, 0.0)}, "reward_scales must be 2 positive numbers"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from morl.registry import AGENTS
 from morl.search_space import (
     BOUNDS,
     COUNT,
@@ -125,3 +126,26 @@ def test_a_plain_dataclass_can_be_checked_too() -> None:
 
     with pytest.raises(BoundsError, match="count must be at least 1, got 0"):
         check_ranges(Plain())
+
+
+@pytest.mark.parametrize(
+    ("agent", "setting", "value", "words"),
+    [
+        ("sb3", "epochs", 0, "epochs must be at least 1, got 0"),
+        ("sb3", "gae_lambda", 1.5, r"gae_lambda must be in \[0, 1\], got 1.5"),
+        ("sb3", "algorithm", "trpo", "algorithm must be one of ppo"),
+        ("sb3", "learning_rate", float("nan"), "learning_rate must be positive, got nan"),
+        ("gmorl", "batch", 0, "batch must be at least 1, got 0"),
+        ("gmorl", "relabelled", -0.1, r"relabelled must be in \[0, 1\], got -0.1"),
+        ("envelope_q", "homotopy_power", 0.0, "homotopy_power must be positive, got 0.0"),
+        ("mogfn_pc", "exploration", 2.0, r"exploration must be in \[0, 1\], got 2.0"),
+        ("mogfn_al", "varied", 1.0, r"varied must be in \[0, 1\), got 1.0"),
+        ("simulated_annealing", "policies", 1, "policies must be at least 2, got 1"),
+        ("offloading_heuristic", "samples", 0, "samples must be at least 1, got 0"),
+    ],
+)
+def test_agents_state_the_rule_and_the_value_of_a_setting(
+    agent: str, setting: str, value: object, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        AGENTS[agent].config(**{setting: value})

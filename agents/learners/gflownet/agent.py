@@ -26,7 +26,15 @@ from morl.agents.learners.gflownet.transformer import TransformerPolicy
 from morl.archive import ParetoArchive
 from morl.compositional import CompositionalCore, States, core_of
 from morl.preferences import check_preferences, lattice
-from morl.search_space import searchable
+from morl.search_space import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Settings,
+    bounded,
+    searchable,
+)
 from morl.seeding import generator
 from morl.types import Front, Metrics, MorlError, Solution, State, Task
 
@@ -40,7 +48,7 @@ _ANSWERED = 100
 
 
 @dataclass
-class SamplerConfig:
+class SamplerConfig(Settings):
     """Settings that all samplers of objects share.
 
     Attributes:
@@ -66,23 +74,25 @@ class SamplerConfig:
             nondominated object that it found; or "samplers", the policies that sample.
     """
 
-    batch: int = searchable(128, low=32, high=512, log=True)
-    network: str = "auto"
+    batch: int = searchable(128, bounds=COUNT, low=32, high=512, log=True)
+    network: str = bounded("auto", choices=NETWORKS)
     hidden: tuple[int, ...] = (64, 64, 64)
-    width: int = 64
-    layers: int = 3
-    heads: int = 8
+    width: int = bounded(64, COUNT)
+    layers: int = bounded(3, COUNT)
+    heads: int = bounded(8, COUNT)
     partition_hidden: tuple[int, ...] = (32, 32, 32)
-    learning_rate: float = searchable(1e-3, low=1e-4, high=2e-2, log=True)
-    partition_learning_rate: float = searchable(1e-2, low=1e-3, high=1e-1, log=True)
-    final_learning_rate: float = searchable(1.0, low=0.01, high=1.0, log=True)
-    weight_decay: float = 0.0
-    max_gradient_norm: float | None = None
-    exploration: float = searchable(0.01, low=0.0, high=0.2)
-    reward_floor: float = 1e-8
-    max_evaluations: int | None = None
-    archive_capacity: int = 1000
-    answer: str = "archive"
+    learning_rate: float = searchable(1e-3, bounds=POSITIVE, low=1e-4, high=2e-2, log=True)
+    partition_learning_rate: float = searchable(
+        1e-2, bounds=POSITIVE, low=1e-3, high=1e-1, log=True
+    )
+    final_learning_rate: float = searchable(1.0, bounds=POSITIVE, low=0.01, high=1.0, log=True)
+    weight_decay: float = bounded(0.0, NOT_NEGATIVE)
+    max_gradient_norm: float | None = bounded(None, POSITIVE)
+    exploration: float = searchable(0.01, bounds=SHARE, low=0.0, high=0.2)
+    reward_floor: float = bounded(1e-8, POSITIVE)
+    max_evaluations: int | None = bounded(None, COUNT)
+    archive_capacity: int = bounded(1000, COUNT)
+    answer: str = bounded("archive", choices=ANSWERS)
 
     def __post_init__(self) -> None:
         """Refuse values without meaning.
@@ -90,11 +100,7 @@ class SamplerConfig:
         Raises:
             ValueError: names the field and its range.
         """
-        require_choice("network", self.network, NETWORKS)
-        require_choice("answer", self.answer, ANSWERS)
-        for name in ("batch", "width", "layers", "heads", "archive_capacity"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        super().__post_init__()
         if self.width % self.heads:
             raise ValueError(f"width must be a multiple of heads, got {self.width}, {self.heads}")
         if not self.hidden or min((*self.hidden, *self.partition_hidden)) < 1:
@@ -102,17 +108,6 @@ class SamplerConfig:
                 "hidden must name at least one layer and no layer without units, got "
                 f"{self.hidden} and {self.partition_hidden}"
             )
-        for name in (
-            "learning_rate", "partition_learning_rate", "final_learning_rate", "reward_floor",
-        ):  # fmt: skip
-            require_positive(name, getattr(self, name))
-        for name in ("max_gradient_norm", "max_evaluations"):
-            if getattr(self, name) is not None:
-                require_positive(name, getattr(self, name))
-        if not self.weight_decay >= 0.0:
-            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
-        if not 0.0 <= self.exploration <= 1.0:
-            raise ValueError(f"exploration must be in [0, 1], got {self.exploration}")
 
 
 def require_choice(name: str, value: str, choices: Sequence[str]) -> None:

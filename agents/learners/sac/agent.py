@@ -21,15 +21,6 @@ class AgentConfig(CollectionConfig, SACConfig):
 
     deterministic: bool = True
 
-    def __post_init__(self) -> None:
-        """Refuse values without meaning.
-
-        Raises:
-            ValueError: names the field and its range.
-        """
-        SACConfig.__post_init__(self)
-        CollectionConfig.__post_init__(self)
-
 
 class DiscreteSACAgent(ReplayAgent[PopulationSAC]):
     """A population of discrete soft actor-critics.

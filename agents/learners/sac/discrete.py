@@ -35,6 +35,7 @@ from morl.agents.learners.core.errors import NoLegalActionError
 from morl.agents.learners.core.normalisation import RunningMoments
 from morl.agents.learners.replay.buffer import Transitions
 from morl.agents.learners.sac import losses
+from morl.search_space import COUNT, POSITIVE, SHARE, Settings, bounded
 from morl.types import NonFiniteError, State
 
 NETWORKS = ("compact", "paper")
@@ -42,7 +43,7 @@ ACTOR_LOSSES = ("reverse", "forward")
 
 
 @dataclass
-class SACConfig:
+class SACConfig(Settings):
     """Settings of the actors and critics.
 
     Attributes:
@@ -75,18 +76,18 @@ class SACConfig:
         baseline_hidden: units of the baseline's hidden layers.
     """
 
-    network: str = "compact"
+    network: str = bounded("compact", choices=NETWORKS)
     hidden: tuple[int, ...] = (64, 64)
     vector_critics: bool = True
-    training_discount: float | None = None
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 0.1
-    batch: int = 256
-    target_rate: float = 0.005
-    temperature: float = 0.01
-    target_entropy: float | None = None
-    temperature_learning_rate: float = 1e-3
-    actor_loss: str = "forward"
+    training_discount: float | None = bounded(None, SHARE)
+    learning_rate: float = bounded(1e-3, POSITIVE)
+    final_learning_rate: float = bounded(0.1, SHARE)
+    batch: int = bounded(256, COUNT)
+    target_rate: float = bounded(0.005, SHARE)
+    temperature: float = bounded(0.01, POSITIVE)
+    target_entropy: float | None = bounded(None, SHARE)
+    temperature_learning_rate: float = bounded(1e-3, POSITIVE)
+    actor_loss: str = bounded("forward", choices=ACTOR_LOSSES)
     reward_columns: tuple[int, ...] = ()
     reward_column_factors: tuple[float, ...] = ()
     histogram: tuple[int, int] | None = None
@@ -99,19 +100,7 @@ class SACConfig:
         Raises:
             ValueError: names the field and its range.
         """
-        for name, allowed in (("network", NETWORKS), ("actor_loss", ACTOR_LOSSES)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-                )
-        positive = ("learning_rate", "temperature", "temperature_learning_rate", "batch")
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("final_learning_rate", "training_discount", "target_entropy", "target_rate"):
-            value = getattr(self, name)
-            if value is not None and not 0.0 <= value <= 1.0:
-                raise ValueError(f"{name} must be in [0, 1], got {value}")
+        super().__post_init__()
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"every layer of hidden needs at least one unit, got {self.hidden}")
         if len(self.reward_columns) != len(self.reward_column_factors):
