@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from morl.agents.learners.core.schedules import linear_decay
 from morl.agents.learners.ppo.agent import Member, PopulationAgent, PopulationConfig
 from morl.agents.learners.ppo.constraints import (
     Table,
@@ -190,8 +191,8 @@ class CMORL(PopulationAgent):
     def _follow_preferences(self, experience: Experience) -> dict[str, float]:
         """Stage one: every policy maximises its own weighted sum of objectives."""
         advantage = np.einsum("pbj,pj->pb", experience.advantages, self._preferences)
-        progress = min(1.0, self._budget.steps / max(1, self._initial_steps))
-        left = 1.0 - progress * (1.0 - self._config.final_learning_rate)
+        progress = self._budget.steps / max(1, self._initial_steps)
+        left = linear_decay(progress, final=self._config.final_learning_rate)
         rate = self._config.learning_rate * left
         return self._learner.improve(experience, advantage, learning_rate=rate, rng=self._rng)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from morl.agents.learners.core.errors import BudgetError
+from morl.agents.learners.core.schedules import linear_decay
 from morl.agents.learners.gflownet import kernels
 from morl.agents.learners.gflownet.learner import FlowLearner
 from morl.agents.learners.gflownet.networks import (
@@ -241,7 +242,7 @@ class ObjectSampler(ABC):
         updates = 0
         while self._steps < goal and self._fits():
             final = self._settings.final_learning_rate
-            self._learner.rate = 1.0 - self._progress * (1.0 - final)
+            self._learner.rate = linear_decay(self._progress, final=final)
             rng = generator(self._seed, f"{self.name}/update", self._updates)
             for key, value in self._update(rng).items():
                 sums[key] = sums.get(key, 0.0) + value

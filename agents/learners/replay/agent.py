@@ -16,6 +16,7 @@ from morl.agents.learners.core.encoders import ENCODINGS, ObservationEncoder
 from morl.agents.learners.core.errors import UnsupportedTaskError
 from morl.agents.learners.core.preference_scales import rescaled
 from morl.agents.learners.core.rollouts import Collector, Rollout
+from morl.agents.learners.core.schedules import linear_decay
 from morl.agents.learners.replay.buffer import Replay, Transitions
 from morl.agents.learners.sac.discrete import View
 from morl.preferences import check_preferences, lattice
@@ -402,7 +403,7 @@ class ReplayAgent(ABC, Generic[LearnerT]):
     @property
     def _learning_rate(self) -> float:
         progress = self._steps / self._total_steps
-        left = 1.0 - progress * (1.0 - self._config.final_learning_rate)
+        left = linear_decay(progress, final=self._config.final_learning_rate)
         return self._config.learning_rate * left
 
     def _progress(self) -> dict[str, float]:
