@@ -68,6 +68,8 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], int, dict[str, Any]]] = {
     "mogfn_al": (GRID, 900, {"max_evaluations": 40, "network": "perceptron"}),
     "mogfn_pc": (GRID, 900, {"batch": 8, "hidden": (8, 8), "archive_capacity": 10}),
     "mo_ppo": (CHAIN, 4000, {"preferences": 3, "num_envs": 4, "hidden": (8,)}),
+    "mo_q_learning": (CHAIN, 2000, {"num_envs": 4, "preferences": 5}),
+    "mp_mo_q": (CHAIN, 2000, {"num_envs": 4, "preferences": 5}),
     "moreinforce": (GRID, 900, {"batch": 10, "hidden": (8,)}),
     "multi_policy_sac": (TREASURE, 3000, {
         "encoding": "raw",

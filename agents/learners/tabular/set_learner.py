@@ -6,15 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morl.agents.learners.tabular.agent import Transitions
-from morl.agents.learners.tabular.model import END, ModelTables
+from morl.agents.learners.tabular.model import ModelTables
+from morl.agents.learners.tabular.propagation import Propagation
 from morl.agents.learners.tabular.sets import SetTables, back_up
 from morl.types import Front, State, Vector
 
 TOLERANCE = 1e-9
 """Share of the largest reward, or of 1, that counts as rounding."""
-
-NEWS_SHARE = 16
-"""A pair with several successors is news each time that its visits grew by one in so many."""
 
 MAX_SWEEPS = 200
 """Most passes over all states before an answer; returns of endless tasks settle slowly."""
@@ -35,9 +33,7 @@ class SetLearner:
         self._limit = limit
         self._lowest = np.zeros(num_objectives)
         self._highest = np.zeros(num_objectives)
-        # Ordered, without repetition: states whose sets may have to change.
-        self._pending: dict[int, None] = {}
-        self._predecessors: dict[int, set[int]] = {}
+        self._propagation = Propagation()
 
     @property
     def scale(self) -> Vector:
@@ -57,19 +53,7 @@ class SetLearner:
         """Remember which states' pairs changed in the model, which has recorded the transitions."""
         np.minimum(self._lowest, transitions.rewards.min(axis=0), out=self._lowest)
         np.maximum(self._highest, transitions.rewards.max(axis=0), out=self._highest)
-        states, actions = transitions.states, transitions.actions
-        visits = model.visits[states, actions]
-        several = model.outcomes[states, actions] > 1
-        same = model.successors[states, actions] == transitions.successors[:, None]
-        # Several environments may see a successor for the first time in one step.
-        first = (same & (model.counts[states, actions] <= len(states))).any(axis=1)
-        news = first | (several & (visits % (1 + visits // NEWS_SHARE) == 0))
-        for index in np.flatnonzero(news).tolist():
-            state, successor = int(states[index]), int(transitions.successors[index])
-            self._pending.pop(state, None)
-            self._pending[state] = None
-            if successor != END:
-                self._predecessors.setdefault(successor, set()).add(state)
+        self._propagation.note(transitions, model)
 
     def update(self, model: ModelTables, num_states: int, *, backups: int) -> None:
         """Back up pending states, the latest first, and whatever depends on those that change.
@@ -80,16 +64,7 @@ class SetLearner:
             backups: most states whose sets are computed; the rest stays pending.
         """
         self.tables = self.tables.with_states(max(num_states, len(model.visits)))
-        while self._pending and backups > 0:
-            queue = list(reversed(self._pending))[:backups]
-            for state in queue:
-                del self._pending[state]
-            changed = self._back_up(model, np.array(queue, np.int64))
-            backups -= len(queue)
-            for state in np.array(queue)[changed].tolist():
-                for predecessor in sorted(self._predecessors.get(state, ())):
-                    self._pending.pop(predecessor, None)
-                    self._pending[predecessor] = None
+        self._propagation.run(lambda queue: self._back_up(model, queue), backups=backups)
 
     def solved(self, model: ModelTables, num_states: int) -> tuple[SetTables, Vector]:
         """Sets that agree with the model everywhere, as far as that can be had, and the scale.
@@ -124,7 +99,7 @@ class SetLearner:
         return {
             "arena": tables.arena[: int(tables.used[0])].copy(),
             "sizes": tables.with_states(num_states).sizes[:num_states].copy(),
-            "pending": np.array(list(self._pending), np.int64),
+            "pending": self._propagation.pending,
             "lowest": self._lowest.copy(),
             "highest": self._highest.copy(),
         }
@@ -135,10 +110,5 @@ class SetLearner:
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
         arena = np.array(state["arena"], np.float64)
         self.tables = SetTables(arena, starts, sizes, np.array([len(arena)]))
-        self._pending = dict.fromkeys(np.asarray(state["pending"]).tolist())
         self._lowest, self._highest = np.array(state["lowest"]), np.array(state["highest"])
-        self._predecessors = {}
-        for s, action, outcome in np.argwhere(model.counts > 0).tolist():
-            successor = int(model.successors[s, action, outcome])
-            if successor != END:
-                self._predecessors.setdefault(successor, set()).add(s)
+        self._propagation.restore(np.asarray(state["pending"]), model)
