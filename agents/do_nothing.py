@@ -31,7 +31,7 @@ class Config:
 @register_agent(
     "do_nothing",
     config=Config,
-    acts=Capabilities(learns=False, smoke={"idle_action": 0}),
+    acts=Capabilities(masks=True, learns=False, smoke={"idle_action": 0}),
 )
 class DoNothing(FixedAgent):
     """Rests: the zero vector, or the nearest to it in bounds, or the idle action.

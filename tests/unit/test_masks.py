@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from morl.agents.learners.core.fixed_agent import ConstantPolicy
 from morl.capabilities import Capabilities
 from morl.envs.vector import EnvArgumentError, SerialEnv
 from morl.evaluation import PolicyError, rollout
@@ -263,3 +264,11 @@ def test_a_mask_of_the_wrong_length_is_refused() -> None:
 
     with pytest.raises(EnvArgumentError, match=r"single-v0: an action mask must .* shape \(3,\)"):
         SerialEnv(1, Longer, env_id="single-v0").reset(seed=0)
+
+
+def test_doing_nothing_does_the_next_best_thing_where_it_is_illegal() -> None:
+    policy = ConstantPolicy(np.array(3))
+    masks = np.array([[True, True, False, True], [False, True, True, False]])
+    rng = np.random.default_rng(0)
+    assert policy.act(np.zeros((2, 1)), rng=rng, action_masks=masks).tolist() == [3, 1]
+    assert policy.act(np.zeros((2, 1)), rng=rng).tolist() == [3, 3]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from morl.masks import ActionMasks, nearest_legal
 from morl.types import Front, Metrics, Policy, Solution, State
 
 
@@ -20,15 +21,22 @@ class ConstantPolicy:
     """Does the same whatever it sees.
 
     Attributes:
-        action: what it does.
+        action: what it does; where it is illegal, the next legal one in cyclic order.
     """
 
     action: NDArray[Any]
     deterministic = True
 
-    def act(self, observations: NDArray[Any], *, rng: np.random.Generator) -> NDArray[Any]:  # noqa: ARG002 - deterministic
+    def act(
+        self,
+        observations: NDArray[Any],
+        *,
+        rng: np.random.Generator,  # noqa: ARG002 - deterministic
+        action_masks: ActionMasks | None = None,
+    ) -> NDArray[Any]:
         """The action for every environment; see `morl.types.Policy`."""
-        return np.repeat(self.action[None], len(observations), axis=0)
+        actions = np.repeat(self.action[None], len(observations), axis=0)
+        return actions if action_masks is None else nearest_legal(action_masks, actions)
 
 
 class FixedAgent:
