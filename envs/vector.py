@@ -202,6 +202,7 @@ class BatchedEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         self._finished = np.zeros(count, np.int64)
         self._random: RandomBlocks | None = None
         self._is_reset = False
+        self._may_mask = type(self)._action_masks is not BatchedEnv._action_masks
         self._steps = 0
 
     @property
@@ -311,6 +312,8 @@ class BatchedEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         )
 
     def _with_masks(self, infos: dict[str, Any]) -> dict[str, Any]:
+        if not self._may_mask:
+            return infos
         masks = self._action_masks()
         if masks is not None:
             infos["action_mask"] = masks.copy()

@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import product
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from morl.envs import make_task
@@ -102,6 +103,32 @@ def tasks(options: argparse.Namespace) -> Iterator[Task]:
         yield make_task(options.env, kwargs={**options.kwargs, "seed": problem})
 
 
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Mean share of the exact hypervolume by agent, in Markdown, the best agent first.
+
+    Args:
+        rows: of one family of problems at one budget; the last row of each run counts.
+    """
+    last = {(row["agent"], str(row["kwargs"]), row["seed"]): row for row in rows}
+    shares: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = {}
+    for row in last.values():
+        shares.setdefault(row["agent"], []).append(row["share"])
+        seconds.setdefault(row["agent"], []).append(row["learning_cpu_s"])
+    lines = [
+        "| agent | mean share | standard error | least | runs | CPU-seconds a run |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in sorted(shares, key=lambda name: (-fmean(shares[name]), name)):
+        values = shares[name]
+        error = stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+        lines.append(
+            f"| `{name}` | {fmean(values):.3f} | {error:.3f} | {min(values):.3f} | {len(values)} | "
+            f"{fmean(seconds[name]):.1f} |"
+        )
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None, *, say: Callable[[str], None] = print) -> int:
     """Entry point.
 
@@ -110,7 +137,8 @@ def main(arguments: Sequence[str] | None = None, *, say: Callable[[str], None] =
         say: takes each row.
     """
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
-    parser.add_argument("--env", required=True)
+    parser.add_argument("--table", type=Path, help="print the table of a file and do nothing else")
+    parser.add_argument("--env", default="random-momdp-v0")
     parser.add_argument("--kwargs", type=json.loads, default={}, help="of the environment, JSON")
     parser.add_argument(
         "--problems", type=int, nargs=2, metavar=("FIRST", "LAST"), help="values of kwargs.seed"
@@ -123,6 +151,9 @@ def main(arguments: Sequence[str] | None = None, *, say: Callable[[str], None] =
     parser.add_argument("--episodes", type=int, default=1)
     parser.add_argument("--output", type=Path, default=RESULTS / "continuous.jsonl")
     options = parser.parse_args(arguments)
+    if options.table is not None:
+        say(table([json.loads(line) for line in options.table.read_text().splitlines()]))
+        return 0
     with single_thread():
         for task, seed, name in product(tasks(options), options.seeds, options.agents):
             for row in evaluations(

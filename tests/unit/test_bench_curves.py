@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from morl.envs import make_task
-from morl.experiments.bench.curves import exact_hypervolume, main
+from morl.experiments.bench.curves import exact_hypervolume, main, table
 
 
 def test_rows_are_appended_for_each_evaluation(tmp_path: Path) -> None:
@@ -51,3 +51,16 @@ def test_problems_of_a_family_run_one_after_the_other(tmp_path: Path) -> None:
 
 def test_a_task_without_a_known_front_has_no_share() -> None:
     assert exact_hypervolume(make_task("fishwood-v0")) is None
+
+
+def test_a_table_has_the_best_agent_first_and_the_last_row_of_each_run() -> None:
+    def row(agent: str, problem: int, share: float) -> dict[str, object]:
+        kwargs = {"seed": problem}
+        return {
+            "agent": agent, "kwargs": kwargs, "seed": 0, "share": share, "learning_cpu_s": 2.0
+        }  # fmt: skip
+
+    rows = [row("a", 1, 0.1), row("a", 1, 0.4), row("a", 2, 0.6), row("b", 1, 0.9)]
+    lines = table(rows).splitlines()
+    assert lines[2] == "| `b` | 0.900 | nan | 0.900 | 1 | 2.0 |"
+    assert lines[3] == "| `a` | 0.500 | 0.100 | 0.400 | 2 | 2.0 |"
