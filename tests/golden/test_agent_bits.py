@@ -83,6 +83,8 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], int, dict[str, Any]]] = {
     "nsga3": (GRID, 900, {"batch": 10}),
     "offloading_heuristic": (SYSTEM, 10, {}),
     "op_gfn": (GRID, 900, {"batch": 8, "hidden": (8, 8), "archive_capacity": 10}),
+    "pcn": (TREASURE, 2000, {
+        "num_envs": 4, "random_episodes": 8, "updates": 3, "batch": 16, "hidden": 8}),
     "pql": (CHAIN, 2000, {"num_envs": 4}),
     "random_search": (TREASURE, 2000, {}),
     "sb3": (TREASURE, 1500, {

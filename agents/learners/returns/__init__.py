@@ -1,0 +1,1 @@
+"""Learners that imitate their own best episodes, conditioned on what those returned."""
