@@ -74,7 +74,7 @@ def normalised_crowding(values: Front) -> NDArray[np.float64]:
         values: (point, objective).
     """
     if len(values) <= 2:
-        return np.ones(len(values)) * values.shape[1]
+        return np.full(len(values), float(values.shape[1]))
     extents = np.ptp(values, axis=0)
     scaled = (values - values.min(axis=0)) / np.where(extents > 0.0, extents, 1.0)
     order = np.argsort(scaled, axis=0, kind="stable")
