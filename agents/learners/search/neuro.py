@@ -320,7 +320,7 @@ class NeuroEvolution(ABC):
         self._population = everyone.select(self._survivors(everyone.returns, len(parents)))
 
     def _renew_archive(self, parents: Population) -> None:
-        """Fill the archive anew with those that were tried at least twice."""
+        """Fill the archive again with those that were tried at least twice."""
         self._archive = empty_archive(self._task.spec.num_objectives, self._config.capacity)
         for point, genome in zip(parents.returns, parents.genomes, strict=True):
             self._archive.add(point, genome.copy())

@@ -20,7 +20,7 @@ from morl.seeding import generator, stream
 from morl.types import Front, Metrics, NonFiniteError, Solution, State, Task
 
 WORTH_SWEEPS = 4
-"""States whose worth to exploration is computed anew per environment step."""
+"""States whose worth to exploration is computed again per environment step."""
 
 ENDLESS_ROUND = 1000
 """Steps per environment after which a round ends although an episode did not."""

@@ -21,7 +21,7 @@ DISTANCE_DISCOUNT = 0.95
 def _refresh(
     model: ModelTables, worth: NDArray[np.float64], planned: NDArray[np.int64], state: int
 ) -> float:
-    """Compute the worth of a state's pairs anew; returns the largest."""
+    """Compute the worth of a state's pairs again; returns the largest."""
     best = 0.0
     for action in range(worth.shape[1]):
         visits = model.visits[state, action]
@@ -53,7 +53,7 @@ def explore(
 
     Args:
         model: what is known of transitions.
-        worth: (state, action); the rows of `states` are computed anew.
+        worth: (state, action); the rows of `states` are computed again.
         planned: choices that are not recorded yet, (state, action); changed in place.
         states: (env,).
         exploring: whose action is chosen here, (env,).
@@ -88,7 +88,7 @@ def sweep(
     first: int,
     count: int,
 ) -> int:
-    """Compute the worth of `count` states anew, from `first` downwards and round again.
+    """Compute the worth of `count` states again, from `first` downwards and round again.
 
     Returns:
         Where to go on.

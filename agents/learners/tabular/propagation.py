@@ -44,7 +44,7 @@ class Propagation:
         """Back up pending states, the latest first, and whatever depends on those that change.
 
         Args:
-            back_up: computes states (index,) anew, in order, and says which changed.
+            back_up: computes states (index,) again, in order, and says which changed.
             backups: most states that are computed; the rest stays pending.
         """
         while self._pending and backups > 0:

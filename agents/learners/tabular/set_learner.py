@@ -81,7 +81,7 @@ class SetLearner:
         return solved, self.scale
 
     def _back_up(self, model: ModelTables, queue: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Compute sets anew, (index,); returns which changed."""
+        """Compute sets again, (index,); returns which changed."""
         changed = np.zeros(len(queue), np.bool_)
         tolerance, done = self._tolerance, 0
         while done < len(queue):

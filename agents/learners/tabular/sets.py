@@ -4,7 +4,7 @@ The set of a pair is what it pays now plus the discounted sets of its successors
 state is the undominated part of the union over its actions (White 1982; Van Moffaert and Nowé,
 "Multi-Objective Reinforcement Learning using Sets of Pareto Dominating Policies", JMLR 2014). Where
 an action has several successors, one vector is chosen for each, and the chosen ones are averaged
-by their probability. Sets lie one after the other in an arena; a set that changes is written anew
+by their probability. Sets lie one after the other in an arena; a set that changes is rewritten
 at its end.
 """
 
@@ -228,7 +228,7 @@ def back_up(
     limit: int,
     changed: NDArray[np.bool_],
 ) -> int:
-    """Compute the sets of the states in the queue anew, in order.
+    """Compute the sets of the states in the queue again, in order.
 
     Args:
         model: what is known of transitions.

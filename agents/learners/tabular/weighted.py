@@ -114,7 +114,7 @@ def back_up(
     tolerance: float,
     changed: NDArray[np.bool_],
 ) -> None:
-    """Compute the vectors of the states in the queue anew, for all preferences.
+    """Compute the vectors of the states in the queue again, for all preferences.
 
     Args:
         model: what is known of transitions.
