@@ -26,7 +26,7 @@ from morl.types import MorlError, Task
 
 EXAMPLES = """\
 examples:
-  morl run env=minecart-v0 agent=c_morl seed=0 steps=300000
+  morl run env=minecart-v0 agent=c_morl seed=0 steps=1e6
   morl run experiment=demo
   morl run -m env=fruit-tree-v0 agent=c_morl seed=0,1,2
   morl tune env=minecart-v0 agent=c_morl steps=300000 workers=2
