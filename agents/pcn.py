@@ -57,7 +57,7 @@ class Config(Settings):
     num_envs: int = searchable(16, bounds=COUNT, low=4, high=64, log=True)
     capacity: int = bounded(400, COUNT)
     random_episodes: int = searchable(64, bounds=COUNT, low=16, high=512, log=True)
-    explore: float = searchable(0.5, bounds=SHARE, low=0.0, high=0.9)
+    explore: float = searchable(0.1, bounds=SHARE, low=0.0, high=0.9)
     updates: int = searchable(30, bounds=COUNT, low=5, high=100, log=True)
     batch: int = bounded(256, COUNT)
     hidden: int = searchable(64, bounds=COUNT, low=32, high=256, log=True)

@@ -84,7 +84,8 @@ RUNS: dict[str, tuple[tuple[str, dict[str, Any]], int, dict[str, Any]]] = {
     "offloading_heuristic": (SYSTEM, 10, {}),
     "op_gfn": (GRID, 900, {"batch": 8, "hidden": (8, 8), "archive_capacity": 10}),
     "pcn": (TREASURE, 2000, {
-        "num_envs": 4, "random_episodes": 8, "updates": 3, "batch": 16, "hidden": 8}),
+        "num_envs": 4, "random_episodes": 8, "updates": 3, "batch": 16, "hidden": 8,
+        "explore": 0.5}),
     "pql": (CHAIN, 2000, {"num_envs": 4}),
     "random_search": (TREASURE, 2000, {}),
     "sb3": (TREASURE, 1500, {
