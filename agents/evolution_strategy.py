@@ -7,29 +7,21 @@ step size follows the length of the path (Hansen and Ostermeier 2001, without co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from morl.agents.learners.core.archives import archive_solutions, empty_archive, restore_archive
-from morl.agents.learners.core.budget import Budget
-from morl.agents.learners.search.genomes import GenomePolicy, Genomes
-from morl.agents.learners.search.neuro import (
-    LEAST_GENERATIONS,
-    GenomeConfig,
-    first_few,
-    genome_shape,
-)
-from morl.agents.learners.search.trials import Played, Trials
-from morl.archive import ParetoArchive
+from morl.agents.learners.core.checks import by_chance
+from morl.agents.learners.search.genomes import Genomes
+from morl.agents.learners.search.neuro import LEAST_GENERATIONS, GenomeConfig, GenomeSearch
+from morl.agents.learners.search.trials import Played
 from morl.capabilities import Capabilities
 from morl.preferences import spread_preferences
 from morl.registry import register_agent
 from morl.search_space import COUNT, NOT_NEGATIVE, POSITIVE, Bounds, searchable
 from morl.seeding import generator, stream
-from morl.types import Front, Metrics, Solution, State, Task
+from morl.types import Front, Metrics, State, Task
 
 
 @dataclass
@@ -88,7 +80,7 @@ def moved(
     config=Config,
     acts=Capabilities(masks=True, smoke={"preferences": 3, "population": 4}),
 )
-class EvolutionStrategy:
+class EvolutionStrategy(GenomeSearch):
     """Searches for each preference with an evolution strategy, and keeps the undominated.
 
     Args:
@@ -99,80 +91,38 @@ class EvolutionStrategy:
     """
 
     def __init__(self, task: Task, config: Config, *, total_steps: int, seed: int) -> None:
-        self._task = task
+        super().__init__(
+            task, config, total_steps=total_steps, seed=seed, name="evolution_strategy"
+        )
         self._config = config
-        self._seed = seed
-        self._budget = Budget(total_steps)
-        self._trials = Trials(task, self._budget)
-        self._shape = genome_shape(task, config, agent="evolution_strategy")
         self._arrange(0)
         self._lowest = np.full(task.spec.num_objectives, np.inf)
         self._highest = np.full(task.spec.num_objectives, -np.inf)
-        self._generations = 0
-        self._episodes = config.episodes
-        self._archive: ParetoArchive[NDArray[np.float64]] = empty_archive(
-            task.spec.num_objectives, config.capacity
-        )
-
-    @property
-    def steps(self) -> int:
-        """Environment steps taken."""
-        return self._budget.steps
-
-    @property
-    def finished(self) -> bool:
-        """Whether the budget is spent."""
-        return self._budget.remaining == 0
-
-    def learn(self, steps: int) -> Metrics:
-        """Play generations until `steps` more environment steps are taken."""
-        goal = self._budget.goal(steps)
-        while self._budget.steps < goal:
-            self._play_generation()
-            self._generations += 1
-        return {
-            "archive/size": float(len(self._archive)),
-            "train/generations": float(self._generations),
-            "train/step_size": float(np.median(self._sigmas)) if len(self._sigmas) else 0.0,
-        }
-
-    def solutions(self, preferences: Front | None = None) -> Sequence[Solution]:
-        """All policies of the archive, or the best of them for each preference.
-
-        Before the first generation there are none, and a preference gets the policy of zeros.
-        """
-        return archive_solutions(
-            self._archive,
-            lambda genome: GenomePolicy(self._shape, genome),
-            preferences,
-            fallback=lambda: np.zeros(self._shape.size),
-        )
 
     def state_dict(self) -> State:
-        """Counters, searches and archive; random streams follow from the counters."""
+        """See `morl.types.Agent`."""
         return {
-            "steps": self._budget.steps,
-            "generations": self._generations,
-            "episodes": self._episodes,
+            **super().state_dict(),
             "means": self._means.copy(),
             "paths": self._paths.copy(),
             "sigmas": self._sigmas.copy(),
             "lowest": self._lowest.copy(),
             "highest": self._highest.copy(),
-            "points": self._archive.points,
-            "genomes": np.stack([*self._archive.items, np.zeros(self._shape.size)])[:-1],
         }
 
     def load_state_dict(self, state: State) -> None:
         """Go on from `state_dict`."""
-        self._budget.steps = int(state["steps"])
-        self._generations = int(state["generations"])
-        self._episodes = int(state["episodes"])
+        super().load_state_dict(state)
         self._arrange(len(state["means"]))
         self._means, self._paths = np.array(state["means"]), np.array(state["paths"])
         self._sigmas = np.array(state["sigmas"])
         self._lowest, self._highest = np.array(state["lowest"]), np.array(state["highest"])
-        restore_archive(self._archive, state, lambda kept, index: kept["genomes"][index])
+
+    def _metrics(self) -> Metrics:
+        return {
+            "train/generations": float(self._generations),
+            "train/step_size": float(np.median(self._sigmas)) if len(self._sigmas) else 0.0,
+        }
 
     def _arrange(self, searches: int) -> None:
         """Begin so many searches, each for a preference."""
@@ -191,23 +141,22 @@ class EvolutionStrategy:
         """
         config = self._config
         rng = generator(self._seed, "evolution_strategy/first")
-        few = first_few(self._task, self._budget, config.episodes)
+        few = self._first_few()
         genomes = rng.normal(size=(few, self._shape.size)) * self._shape.scales()
         seeds = stream(self._seed, "evolution_strategy/first_episodes", config.episodes)
         played = self._try(genomes, seeds)
         if not played.whole.all():
             return
         length = self._budget.steps / (few * config.episodes)
-        if (played.returns == played.returns[:, :1]).all():
+        if not by_chance(played.returns):
             self._episodes = 1
         cost = LEAST_GENERATIONS * config.population * self._episodes * length
         self._arrange(int(np.clip(self._budget.total_steps / cost, 2, config.preferences)))
 
     def _try(self, genomes: Genomes, seeds: list[int]) -> Played:
         """Play with policies and offer those to the archive whose episodes all ended."""
-        played = self._trials.play(self._shape, genomes, seeds=seeds)
-        for index in np.flatnonzero(played.whole).tolist():
-            self._archive.add(played.means[index], genomes[index].copy())
+        played = self._play(genomes, seeds)
+        self._offer(played, genomes)
         return played
 
     def _play_generation(self) -> None:

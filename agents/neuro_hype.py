@@ -12,7 +12,7 @@ from morl.agents.learners.search.neuro import NeuroConfig, NeuroEvolution
 from morl.agents.learners.search.survival import Indices, by_hypervolume
 from morl.capabilities import Capabilities
 from morl.registry import register_agent
-from morl.types import Front, Task
+from morl.types import Front
 
 
 @dataclass
@@ -31,8 +31,7 @@ class NeuroHypE(NeuroEvolution):
         seed: root of its random streams.
     """
 
-    def __init__(self, task: Task, config: Config, *, total_steps: int, seed: int) -> None:
-        super().__init__(task, config, total_steps=total_steps, seed=seed, name="neuro_hype")
+    name = "neuro_hype"
 
     def _survivors(self, returns: Front, count: int) -> Indices:
         return by_hypervolume(returns, count)

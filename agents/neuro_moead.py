@@ -44,8 +44,10 @@ class NeuroMOEAD(NeuroEvolution):
         seed: root of its random streams.
     """
 
+    name = "neuro_moead"
+
     def __init__(self, task: Task, config: Config, *, total_steps: int, seed: int) -> None:
-        super().__init__(task, config, total_steps=total_steps, seed=seed, name="neuro_moead")
+        super().__init__(task, config, total_steps=total_steps, seed=seed)
         self._neighbours = config.neighbours
 
     def _arrange(self, size: int) -> None:

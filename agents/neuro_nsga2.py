@@ -12,7 +12,7 @@ from morl.agents.learners.search.neuro import NeuroConfig, NeuroEvolution
 from morl.agents.learners.search.survival import Indices, by_crowding
 from morl.capabilities import Capabilities
 from morl.registry import register_agent
-from morl.types import Front, Task
+from morl.types import Front
 
 
 @dataclass
@@ -33,8 +33,7 @@ class NeuroNSGA2(NeuroEvolution):
         seed: root of its random streams.
     """
 
-    def __init__(self, task: Task, config: Config, *, total_steps: int, seed: int) -> None:
-        super().__init__(task, config, total_steps=total_steps, seed=seed, name="neuro_nsga2")
+    name = "neuro_nsga2"
 
     def _survivors(self, returns: Front, count: int) -> Indices:
         return by_crowding(returns, count)

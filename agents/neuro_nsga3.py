@@ -13,7 +13,7 @@ from morl.agents.learners.search.survival import Indices, by_directions
 from morl.capabilities import Capabilities
 from morl.preferences import spread_preferences
 from morl.registry import register_agent
-from morl.types import Front, Task
+from morl.types import Front
 
 
 @dataclass
@@ -37,8 +37,7 @@ class NeuroNSGA3(NeuroEvolution):
         seed: root of its random streams.
     """
 
-    def __init__(self, task: Task, config: Config, *, total_steps: int, seed: int) -> None:
-        super().__init__(task, config, total_steps=total_steps, seed=seed, name="neuro_nsga3")
+    name = "neuro_nsga3"
 
     def _arrange(self, size: int) -> None:
         self._directions = spread_preferences(self._task.spec.num_objectives, size)

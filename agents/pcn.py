@@ -15,6 +15,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from morl.agents.learners.core.budget import Budget
+from morl.agents.learners.core.checks import require_finite_rewards
 from morl.agents.learners.core.encoders import ObservationEncoder
 from morl.agents.learners.returns.episodes import Episode, EpisodePool, returns_to_go
 from morl.agents.learners.returns.network import (
@@ -30,7 +31,7 @@ from morl.preferences import check_preferences
 from morl.registry import register_agent
 from morl.search_space import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Settings, bounded, searchable
 from morl.seeding import generator, stream
-from morl.types import Front, Metrics, NonFiniteError, Solution, State, Task, Vector
+from morl.types import Front, Metrics, Solution, State, Task, Vector
 
 MAX_ONE_HOT = 4096
 """Most one-hot inputs; beyond it integers stay numbers."""
@@ -259,11 +260,9 @@ class ParetoConditionedNetwork:
 
     def _count(self, rewards: NDArray[np.float64]) -> None:
         self._budget.spend(len(rewards))
-        if not np.isfinite(rewards).all():
-            raise NonFiniteError(
-                f"{self._task.spec.id}: a reward is not finite (seed {self._seed}, near step "
-                f"{self._budget.steps})"
-            )
+        require_finite_rewards(
+            rewards, env_id=self._task.spec.id, seed=self._seed, step=self._budget.steps
+        )
 
     def _act(
         self,

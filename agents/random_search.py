@@ -7,6 +7,7 @@ their mean discounted returns to an archive.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morl.agents.learners.core.action_map import ActionMap, action_map
-from morl.agents.learners.core.archives import archive_solutions, empty_archive, restore_archive
-from morl.agents.learners.core.budget import Budget
-from morl.archive import ParetoArchive
+from morl.agents.learners.search.archived import ArchivedSearch
 from morl.capabilities import Capabilities
-from morl.masks import ActionMasks, action_masks
+from morl.masks import ActionMasks
 from morl.registry import register_agent
 from morl.search_space import COUNT, Settings, bounded
 from morl.seeding import generator, stream
-from morl.types import Front, Metrics, NonFiniteError, Solution, State, Task
+from morl.types import Metrics, State, Task
 
 Weights = NDArray[np.float64]
 """Weights of linear policies, (policy, 1 + feature, output); the first row is the bias."""
@@ -102,7 +101,7 @@ class LinearPolicies:
     config=Config,
     acts=Capabilities(masks=True),
 )
-class RandomSearch:
+class RandomSearch(ArchivedSearch):
     """Draws linear policies and keeps the nondominated.
 
     Args:
@@ -112,118 +111,51 @@ class RandomSearch:
         seed: root of its random streams.
     """
 
+    members = "weights"
+
     def __init__(self, task: Task, config: Config, *, total_steps: int, seed: int) -> None:
-        self._task = task
+        super().__init__(task, capacity=config.capacity, total_steps=total_steps, seed=seed)
         self._config = config
-        self._budget = Budget(total_steps)
-        self._seed = seed
         self._rounds = 0
-        self._archive: ParetoArchive[Weights] = empty_archive(
-            task.spec.num_objectives, config.capacity
-        )
         self._policies = _policies_per_round(task, config, total_steps)
-        self._batch = task.make_vec(self._policies * config.episodes)
-        features = int(np.prod(self._batch.single_observation_space.shape or ()))
-        outputs, self._actions = action_map(
-            self._batch.single_action_space, env_id=task.spec.id, agent="random_search"
-        )
+        with closing(task.make_vec(1)) as batch:
+            features = int(np.prod(batch.single_observation_space.shape or ()))
+            outputs, self._actions = action_map(
+                batch.single_action_space, env_id=task.spec.id, agent="random_search"
+            )
         self._shape = (self._policies, 1 + features, outputs)
 
-    @property
-    def steps(self) -> int:
-        """Environment steps taken."""
-        return self._budget.steps
-
-    @property
-    def finished(self) -> bool:
-        """Whether the budget is spent."""
-        return self._budget.remaining == 0
-
-    def learn(self, steps: int) -> Metrics:
-        """Play rounds until `steps` more environment steps are taken."""
-        goal = self._budget.goal(steps)
-        while self._budget.steps < goal:
-            self._play_round()
-        return {
-            "archive/size": float(len(self._archive)),
-            "train/policies": float(self._rounds * self._policies),
-        }
-
-    def solutions(self, preferences: Front | None = None) -> Sequence[Solution]:
-        """All policies of the archive, or the best of them for each preference.
-
-        Before the first round there are none, and a preference gets the policy of zero weights.
-        """
-        return archive_solutions(
-            self._archive,
-            lambda weights: LinearPolicy(weights, self._actions),
-            preferences,
-            fallback=lambda: np.zeros(self._shape[1:]),
-        )
-
     def state_dict(self) -> State:
-        """Counters and archive; the random streams follow from the counters."""
-        return {
-            "steps": self._budget.steps,
-            "rounds": self._rounds,
-            "points": self._archive.points,
-            "weights": np.stack([*self._archive.items, np.zeros(self._shape[1:])])[:-1],
-        }
+        """See `morl.types.Agent`."""
+        return {**super().state_dict(), "rounds": self._rounds}
 
     def load_state_dict(self, state: State) -> None:
         """Go on from `state_dict`."""
-        self._budget.steps = int(state["steps"])
+        super().load_state_dict(state)
         self._rounds = int(state["rounds"])
-        restore_archive(self._archive, state, lambda saved, index: saved["weights"][index])
+
+    def _metrics(self) -> Metrics:
+        return {"train/policies": float(self._rounds * self._policies)}
+
+    def _policy(self, member: Weights) -> LinearPolicy:
+        return LinearPolicy(member, self._actions)
+
+    def _zeros(self) -> Weights:
+        return np.zeros(self._shape[1:])
 
     def _play_round(self) -> None:
         weights = generator(self._seed, "random_search/weights", self._rounds).normal(
             size=self._shape
         )
-        returns, complete = self._returns(weights)
-        for index in np.flatnonzero(complete).tolist():
-            self._archive.add(returns[index], weights[index])
-        self._rounds += 1
-
-    def _returns(self, weights: Weights) -> tuple[Front, NDArray[np.bool_]]:
-        """Mean discounted return of each policy, and whether its episodes all came to an end.
-
-        Stops in mid-episode where the budget ends.
-        """
-        policies, episodes = self._policies, self._config.episodes
-        slots = policies * episodes
+        slots = self._policies * self._config.episodes
         seeds = stream(self._seed, "random_search/episodes", slots, start=self._rounds * slots)
-        # Gymnasium's type leaves out what its environments accept: one seed for each of them.
-        observations, infos = self._batch.reset(seed=seeds)  # type: ignore[arg-type]
-        returns = np.zeros((slots, self._task.spec.num_objectives))
-        running = np.ones(slots, dtype=np.bool_)
-        factor = 1.0
-        while running.any() and self._budget.fits(int(running.sum())):
-            grouped = observations.reshape(policies, episodes, *observations.shape[1:])
-            masks = action_masks(self._task.spec, infos, running=running)
-            if masks is not None:
-                masks = masks.reshape(policies, episodes, -1)
-            actions = self._actions(_outputs(weights, grouped), masks)
-            observations, rewards, terminated, truncated, infos = self._batch.step(
-                actions.reshape(slots, *actions.shape[2:])
-            )
-            self._require_finite(rewards[running])
-            self._budget.spend(int(running.sum()))
-            returns[running] += factor * rewards[running]
-            factor *= self._task.spec.discount
-            running &= ~(terminated | truncated)
-        if running.any():  # a rest too small for one more step of all
-            self._budget.steps = self._budget.total_steps
-        means: Front = returns.reshape(policies, episodes, -1).mean(axis=1)
-        complete: NDArray[np.bool_] = (~running).reshape(policies, episodes).min(axis=1)
-        return means, complete
-
-    def _require_finite(self, rewards: NDArray[Any]) -> None:
-        if not np.isfinite(rewards).all():
-            raise NonFiniteError(
-                f"{self._task.spec.id}: a reward is not finite (seed {self._seed}, "
-                f"near step {self._budget.steps})"
-            )
+        played = self._trials.play(
+            lambda observations, masks: self._actions(_outputs(weights, observations), masks),
+            policies=self._policies,
+            seeds=seeds,
+        )
+        self._offer(played, weights)
+        self._rounds += 1
 
 
 def _policies_per_round(task: Task, config: Config, total_steps: int) -> int:

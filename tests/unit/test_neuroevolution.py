@@ -15,7 +15,7 @@ from morl.agents.learners.core.action_map import ActionMap
 from morl.agents.learners.core.budget import Budget
 from morl.agents.learners.core.encoders import ObservationEncoder
 from morl.agents.learners.search.genomes import GenomePolicy, GenomeShape
-from morl.agents.learners.search.trials import Trials
+from morl.agents.learners.search.trials import Played, Trials
 from morl.agents.neuro_moead import nearest_rows
 from morl.envs import make_task
 from morl.evaluation import evaluation_seeds, rollout
@@ -78,12 +78,22 @@ def linear(task: Task) -> GenomeShape:
     return GenomeShape(encoder=encoder, hidden=0, outputs=4, actions=DISCRETE)
 
 
+def played_by(
+    form: GenomeShape, genomes: np.ndarray, task: Task, budget: Budget, *, seeds: list[int]
+) -> Played:
+    return Trials(task, budget, seed=0).play(
+        lambda observations, masks: form.act(genomes, observations, masks),
+        policies=len(genomes),
+        seeds=seeds * len(genomes),
+    )
+
+
 def test_trials_return_what_the_evaluation_measures() -> None:
     task = make_task("deep-sea-treasure-v0", horizon=30)
     form = linear(task)
     genomes = np.random.default_rng(3).normal(size=(6, form.size))
     budget = Budget(10_000)
-    played = Trials(task, budget).play(form, genomes, seeds=[1, 2])
+    played = played_by(form, genomes, task, budget, seeds=[1, 2])
     assert played.whole.all()
     solutions = [Solution(GenomePolicy(form, genome)) for genome in genomes]
     episodes = rollout(task, solutions, seeds=[1, 2])
@@ -95,7 +105,7 @@ def test_trials_end_with_the_budget_and_do_not_exceed_it() -> None:
     task = make_task("deep-sea-treasure-v0", horizon=30)
     form = linear(task)
     budget = Budget(7)
-    played = Trials(task, budget).play(form, np.zeros((4, form.size)), seeds=[0])
+    played = played_by(form, np.zeros((4, form.size)), task, budget, seeds=[0])
     assert not played.whole.any()
     assert budget.steps == 7
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,6 +22,7 @@ from morl.agents.learners.core.archives import (
     restore_archive,
 )
 from morl.agents.learners.core.budget import Budget
+from morl.agents.learners.core.checks import by_chance
 from morl.agents.learners.core.encoders import ENCODINGS, ObservationEncoder
 from morl.agents.learners.core.normalisation import RunningMoments
 from morl.agents.learners.core.rollouts import Collector
@@ -397,13 +399,14 @@ class PopulationAgent(ABC):
         if not seeds:
             return
         members = self._current_members()
+        self._members += len(members)
         solutions = [Solution(self._policy(member)) for member in members]
         played = rollout(self._task, solutions, seeds=seeds)
         self._budget.spend(played.steps)
         self._selection_steps += played.steps
         self._longest_episode = max(self._longest_episode, int(played.lengths.max()))
         self._selection_length = float(played.lengths.mean())
-        if self._population_config.adaptive_selection and not _by_chance(played.discounted):
+        if self._population_config.adaptive_selection and not by_chance(played.discounted):
             self._selection_seeds = self._selection_seeds[: 1 if len(seeds) > 1 else None]
         for point, member in zip(played.points, members, strict=True):
             self._archive.add(point, member)
@@ -416,19 +419,17 @@ class PopulationAgent(ABC):
         return fitting if fitting == wanted or self._population_config.adaptive_selection else 0
 
     def _current_members(self) -> list[Member]:
-        members = [self._member(index) for index in range(self._num_policies)]
-        self._members += len(members)
-        return members
-
-    def _member(self, index: int) -> Member:
-        """A policy in training as it is now."""
-        chosen = np.array([index])
-        return Member(
-            id=self._members + index,
-            row=self._learner.network.rows()[index].copy(),
-            observation_moments=self._learner.observation_moments.select(chosen),
-            return_moments=self._learner.return_moments.select(chosen),
-        )
+        """The policies in training as they are now."""
+        learner = self._learner
+        return [
+            Member(
+                id=self._members + index,
+                row=row.copy(),
+                observation_moments=learner.observation_moments.select(np.array([index])),
+                return_moments=learner.return_moments.select(np.array([index])),
+            )
+            for index, row in enumerate(learner.network.rows())
+        ]
 
     def _policy(self, member: Member) -> NetworkPolicy:
         return NetworkPolicy(
@@ -447,11 +448,9 @@ class PopulationAgent(ABC):
         budget allowed no evaluation, the policies in training are handed over as they are.
         """
         if preferences is None and not len(self._archive):
-            return [
-                Solution(self._policy(self._member(index))) for index in range(self._num_policies)
-            ]
+            return [Solution(self._policy(member)) for member in self._current_members()]
         return archive_solutions(
-            self._archive, self._policy, preferences, fallback=lambda: self._member(0)
+            self._archive, self._policy, preferences, fallback=lambda: self._current_members()[0]
         )
 
     def _progress(self) -> dict[str, float]:
@@ -538,22 +537,14 @@ def fitted(config: PopulationConfig, *, total_steps: int, num_policies: int) -> 
     return replace(config, rollout_steps=rollout_steps, minibatch=min(config.minibatch, quarter))
 
 
-def _by_chance(returns: NDArray[np.float64]) -> bool:
-    """Whether episodes of one policy differ, (policy, episode, objective)."""
-    return bool((returns != returns[:, :1]).any())
-
-
 def _encoder(task: Task, config: PopulationConfig) -> ObservationEncoder:
-    batch = task.make_vec(1)
-    try:
+    with closing(task.make_vec(1)) as batch:
         return ObservationEncoder.of(
             batch.single_observation_space,  # type: ignore[arg-type] # batches observe one Box
             config.encoding,
             max_inputs=config.max_codes,
             env_id=task.spec.id,
         )
-    finally:
-        batch.close()
 
 
 def join_moments(moments: Sequence[RunningMoments]) -> RunningMoments:

@@ -7,21 +7,21 @@ weights from two parents at random.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from abc import abstractmethod
+from contextlib import closing
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from morl.agents.learners.core.action_map import action_map
-from morl.agents.learners.core.archives import archive_solutions, empty_archive, restore_archive
-from morl.agents.learners.core.budget import Budget
+from morl.agents.learners.core.checks import by_chance
 from morl.agents.learners.core.encoders import ENCODINGS, ObservationEncoder
+from morl.agents.learners.search.archived import ArchivedSearch
 from morl.agents.learners.search.genomes import GenomePolicy, Genomes, GenomeShape
 from morl.agents.learners.search.survival import Indices
-from morl.agents.learners.search.trials import Played, Trials
-from morl.archive import ParetoArchive
+from morl.agents.learners.search.trials import Played
 from morl.search_space import (
     COUNT,
     NOT_NEGATIVE,
@@ -33,7 +33,7 @@ from morl.search_space import (
     searchable,
 )
 from morl.seeding import generator, stream
-from morl.types import Front, Metrics, Solution, State, Task
+from morl.types import Front, Metrics, State, Task
 
 LEAST_GENERATIONS = 20
 """Generations that the budget must have room for; the population is small enough for them."""
@@ -132,30 +132,19 @@ def genome_shape(task: Task, config: GenomeConfig, *, agent: str) -> GenomeShape
         UnsupportedTaskError: observations are images.
         MorlError: actions are neither discrete nor a vector.
     """
-    batch = task.make_vec(1)
-    try:
-        outputs, actions = action_map(
-            batch.single_action_space, env_id=task.spec.id, agent=agent
-        )  # fmt: skip
+    with closing(task.make_vec(1)) as batch:
+        outputs, actions = action_map(batch.single_action_space, env_id=task.spec.id, agent=agent)
         encoder = ObservationEncoder.of(
-            batch.single_observation_space,  # type: ignore[arg-type]
+            batch.single_observation_space,  # type: ignore[arg-type] # batches observe one Box
             config.encoding,
             max_inputs=config.max_codes,
             env_id=task.spec.id,
         )
-    finally:
-        batch.close()
     return GenomeShape(encoder=encoder, hidden=config.hidden, outputs=outputs, actions=actions)
 
 
-def first_few(task: Task, budget: Budget, episodes: int) -> int:
-    """Policies that go first: few enough for the budget where episodes are long."""
-    fitting = budget.total_steps // (4 * episodes * (task.spec.horizon or 1))
-    return min(LEAST_POPULATION, max(4, fitting))
-
-
-class NeuroEvolution(ABC):
-    """Evolves networks; subclasses say who survives.
+class GenomeSearch(ArchivedSearch):
+    """A search in the space of small networks.
 
     Args:
         task: what to play.
@@ -166,87 +155,99 @@ class NeuroEvolution(ABC):
     """
 
     def __init__(
-        self, task: Task, config: NeuroConfig, *, total_steps: int, seed: int, name: str
+        self, task: Task, config: GenomeConfig, *, total_steps: int, seed: int, name: str
     ) -> None:
-        self._task = task
-        self._config = config
-        self._seed = seed
+        super().__init__(task, capacity=config.capacity, total_steps=total_steps, seed=seed)
         self._name = name
-        self._budget = Budget(total_steps)
-        self._trials = Trials(task, self._budget)
         self._shape = genome_shape(task, config, agent=name)
         self._generations = 0
         self._episodes = config.episodes
-        self._population: Population | None = None
-        self._archive: ParetoArchive[NDArray[np.float64]] = empty_archive(
-            task.spec.num_objectives, config.capacity
-        )
-
-    @property
-    def steps(self) -> int:
-        """Environment steps taken."""
-        return self._budget.steps
-
-    @property
-    def finished(self) -> bool:
-        """Whether the budget is spent."""
-        return self._budget.remaining == 0
-
-    def learn(self, steps: int) -> Metrics:
-        """Breed generations until `steps` more environment steps are taken."""
-        goal = self._budget.goal(steps)
-        while self._budget.steps < goal:
-            if self._population is None:
-                self._begin()
-            else:
-                self._breed(self._population)
-            self._generations += 1
-        metrics = {
-            "archive/size": float(len(self._archive)),
-            "train/generations": float(self._generations),
-        }
-        if self._population is not None:
-            metrics["train/mutation_scale"] = float(np.median(self._population.scales))
-        return metrics
-
-    def solutions(self, preferences: Front | None = None) -> Sequence[Solution]:
-        """All policies of the archive, or the best of them for each preference.
-
-        Before the first generation there are none, and a preference gets a network of zeros.
-        """
-        return archive_solutions(
-            self._archive,
-            lambda genome: GenomePolicy(self._shape, genome),
-            preferences,
-            fallback=lambda: np.zeros(self._shape.size),
-        )
 
     def state_dict(self) -> State:
-        """Counters, population and archive; random streams follow from the counters."""
-        population = self._population or _nobody(self._shape.size, self._task.spec.num_objectives)
+        """See `morl.types.Agent`."""
         return {
-            "steps": self._budget.steps,
+            **super().state_dict(),
             "generations": self._generations,
             "episodes": self._episodes,
-            "population": {
-                "genomes": population.genomes.copy(),
-                "scales": population.scales.copy(),
-                "returns": population.returns.copy(),
-                "trials": population.trials.copy(),
-            },
-            "points": self._archive.points,
-            "genomes": np.stack([*self._archive.items, np.zeros(self._shape.size)])[:-1],
         }
 
     def load_state_dict(self, state: State) -> None:
         """Go on from `state_dict`."""
-        self._budget.steps = int(state["steps"])
+        super().load_state_dict(state)
         self._generations = int(state["generations"])
         self._episodes = int(state["episodes"])
+
+    def _play_round(self) -> None:
+        self._play_generation()
+        self._generations += 1
+
+    @abstractmethod
+    def _play_generation(self) -> None:
+        """Play one generation and offer it to the archive."""
+
+    def _policy(self, member: NDArray[np.float64]) -> GenomePolicy:
+        return GenomePolicy(self._shape, member)
+
+    def _zeros(self) -> NDArray[np.float64]:
+        return np.zeros(self._shape.size)
+
+    def _play(self, genomes: Genomes, seeds: list[int]) -> Played:
+        """Play the same episodes with every genome, (policy, gene)."""
+        return self._trials.play(
+            lambda observations, masks: self._shape.act(genomes, observations, masks),
+            policies=len(genomes),
+            seeds=seeds * len(genomes),
+        )
+
+    def _first_few(self) -> int:
+        """Policies that go first: few enough for the budget where episodes are long."""
+        longest = self._task.spec.horizon or 1
+        fitting = self._budget.total_steps // (4 * self._episodes * longest)
+        return min(LEAST_POPULATION, max(4, fitting))
+
+
+class NeuroEvolution(GenomeSearch):
+    """Evolves networks; subclasses say who survives.
+
+    Args:
+        task: what to play.
+        config: settings.
+        total_steps: environment steps it may take.
+        seed: root of its random streams.
+    """
+
+    name: ClassVar[str]
+    """Of the agent, for messages and streams."""
+
+    def __init__(self, task: Task, config: NeuroConfig, *, total_steps: int, seed: int) -> None:
+        super().__init__(task, config, total_steps=total_steps, seed=seed, name=self.name)
+        self._config = config
+        self._population: Population | None = None
+
+    def state_dict(self) -> State:
+        """See `morl.types.Agent`."""
+        population = self._population or _nobody(self._shape.size, self._task.spec.num_objectives)
+        arrays = {key: array.copy() for key, array in vars(population).items()}
+        return {**super().state_dict(), "population": arrays}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from `state_dict`."""
+        super().load_state_dict(state)
         saved = {key: np.array(table) for key, table in state["population"].items()}
         if len(saved["genomes"]):
             self._settle(Population(**saved))
-        restore_archive(self._archive, state, lambda kept, index: kept["genomes"][index])
+
+    def _metrics(self) -> Metrics:
+        metrics = {"train/generations": float(self._generations)}
+        if self._population is not None:
+            metrics["train/mutation_scale"] = float(np.median(self._population.scales))
+        return metrics
+
+    def _play_generation(self) -> None:
+        if self._population is None:
+            self._begin()
+        else:
+            self._breed(self._population)
 
     @abstractmethod
     def _survivors(self, returns: Front, count: int) -> Indices:
@@ -265,11 +266,11 @@ class NeuroEvolution(ABC):
         config, shape = self._config, self._shape
         rng = generator(self._seed, f"{self._name}/first")
         genomes = rng.normal(size=(config.population, shape.size)) * shape.scales()
-        few = min(config.population, first_few(self._task, self._budget, config.episodes))
+        few = min(config.population, self._first_few())
         probe = self._try(genomes[:few], self._seeds(self._episodes))
         if probe is None:
             return
-        if config.episodes > 1 and (probe.returns == probe.returns[:, :1]).all():
+        if not by_chance(probe.returns):
             self._episodes = 1
         size = self._fitting(self._budget.steps / (few * config.episodes), at_least=few)
         rest = self._try(genomes[few:size], self._seeds(self._episodes))
@@ -288,10 +289,9 @@ class NeuroEvolution(ABC):
         """Play with policies and offer them to the archive; None if the budget ended first."""
         if len(genomes) == 0:
             return None
-        played = self._trials.play(self._shape, genomes, seeds=seeds)
+        played = self._play(genomes, seeds)
         if self._generations == 0 or self._episodes == 1:
-            for index in np.flatnonzero(played.whole).tolist():
-                self._archive.add(played.means[index], genomes[index].copy())
+            self._offer(played, genomes)
         return played if played.whole.all() else None
 
     def _settle(self, population: Population) -> None:
@@ -299,7 +299,7 @@ class NeuroEvolution(ABC):
         self._population = population
         self._arrange(len(population))
 
-    def _arrange(self, size: int) -> None:  # noqa: B027 - most have nothing to arrange
+    def _arrange(self, size: int) -> None:
         """Get ready for generations of `size` networks."""
 
     def _breed(self, parents: Population) -> None:
@@ -321,7 +321,7 @@ class NeuroEvolution(ABC):
 
     def _renew_archive(self, parents: Population) -> None:
         """Fill the archive again with those that were tried at least twice."""
-        self._archive = empty_archive(self._task.spec.num_objectives, self._config.capacity)
+        self._archive = self._empty()
         for point, genome in zip(parents.returns, parents.genomes, strict=True):
             self._archive.add(point, genome.copy())
 

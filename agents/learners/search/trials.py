@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from morl.agents.learners.core.budget import Budget
-from morl.agents.learners.search.genomes import Genomes, GenomeShape
-from morl.masks import action_masks
-from morl.types import Front, NonFiniteError, Task
+from morl.agents.learners.core.checks import require_finite_rewards
+from morl.masks import ActionMasks, action_masks
+from morl.types import Front, Task
+
+Act: TypeAlias = Callable[[NDArray[Any], ActionMasks | None], NDArray[Any]]
+"""Maps observations (policy, env, *observation) and masks to actions (policy, env, *action)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,47 +43,50 @@ class Trials:
     Args:
         task: what to play.
         budget: steps are counted here; those of episodes that are over are not taken.
+        seed: of the agent, for messages.
     """
 
-    def __init__(self, task: Task, budget: Budget) -> None:
+    def __init__(self, task: Task, budget: Budget, *, seed: int) -> None:
         self._task = task
         self._budget = budget
+        self._seed = seed
         self._batches: dict[int, Any] = {}
 
-    def play(self, shape: GenomeShape, genomes: Genomes, *, seeds: Sequence[int]) -> Played:
+    def play(self, act: Act, *, policies: int, seeds: Sequence[int]) -> Played:
         """Play episodes until they end, or the budget does; it is then spent.
 
         Args:
-            shape: what genomes mean.
-            genomes: (policy, gene).
-            seeds: of the episodes; every policy plays all of them.
+            act: chooses the actions of all policies.
+            policies: their number.
+            seeds: one per episode, those of the first policy first; as many for each.
 
         Raises:
             NonFiniteError: a reward is not finite.
         """
-        policies, episodes = len(genomes), len(seeds)
-        batch = self._batch(policies * episodes)
-        observations, infos = batch.reset(seed=list(seeds) * policies)
-        returns = np.zeros((policies * episodes, self._task.spec.num_objectives))
-        running = np.ones(len(returns), np.bool_)
+        spec, slots, episodes = self._task.spec, len(seeds), len(seeds) // policies
+        batch = self._batch(slots)
+        observations, infos = batch.reset(seed=list(seeds))
+        returns = np.zeros((slots, spec.num_objectives))
+        running = np.ones(slots, np.bool_)
         factor = 1.0
-        while running.any():
-            if not self._budget.fits(int(running.sum())):
-                self._budget.steps = self._budget.total_steps
-                break
+        while running.any() and self._budget.fits(int(running.sum())):
             grouped = observations.reshape(policies, episodes, *observations.shape[1:])
-            masks = action_masks(self._task.spec, infos, running=running)
+            masks = action_masks(spec, infos, running=running)
             if masks is not None:
                 masks = masks.reshape(policies, episodes, -1)
-            actions = shape.act(genomes, grouped, masks)
+            actions = act(grouped, masks)
             observations, rewards, terminated, truncated, infos = batch.step(
-                actions.reshape(len(returns), *actions.shape[2:])
+                actions.reshape(slots, *actions.shape[2:])
+            )
+            require_finite_rewards(
+                rewards[running], env_id=spec.id, seed=self._seed, step=self._budget.steps
             )
             self._budget.spend(int(running.sum()))
-            self._require_finite(rewards[running])
             returns[running] += factor * rewards[running]
-            factor *= self._task.spec.discount
+            factor *= spec.discount
             running &= ~(terminated | truncated)
+        if running.any():  # a rest too small for one more step of all
+            self._budget.steps = self._budget.total_steps
         whole: NDArray[np.bool_] = (~running).reshape(policies, episodes).min(axis=1)
         return Played(returns.reshape(policies, episodes, -1), whole)
 
@@ -88,9 +94,3 @@ class Trials:
         if num_envs not in self._batches:
             self._batches[num_envs] = self._task.make_vec(num_envs)
         return self._batches[num_envs]
-
-    def _require_finite(self, rewards: Front) -> None:
-        if not np.isfinite(rewards).all():
-            raise NonFiniteError(
-                f"{self._task.spec.id}: a reward is not finite near step {self._budget.steps}"
-            )

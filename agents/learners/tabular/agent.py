@@ -12,12 +12,13 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from morl.agents.learners.core.budget import Budget
+from morl.agents.learners.core.checks import require_finite_rewards
 from morl.agents.learners.tabular.exploration import explore, sweep
 from morl.agents.learners.tabular.model import END, ModelTables, grown, record
 from morl.agents.learners.tabular.states import StateNumbers, require_countable
 from morl.search_space import COUNT, Settings, bounded, searchable
 from morl.seeding import generator, stream
-from morl.types import Front, Metrics, NonFiniteError, Solution, State, Task
+from morl.types import Front, Metrics, Solution, State, Task
 
 WORTH_SWEEPS = 4
 """States whose worth to exploration is computed again per environment step."""
@@ -223,11 +224,9 @@ class TabularAgent(ABC):
     def _step(self, states: NDArray[np.int64], actions: NDArray[np.int64]) -> Transitions:
         observations, rewards, terminated, truncated, infos = self._batch.step(actions)
         self._budget.spend(len(states))
-        if not np.isfinite(rewards).all():
-            raise NonFiniteError(
-                f"{self._task.spec.id}: a reward is not finite (seed {self._seed}, near step "
-                f"{self._budget.steps})"
-            )
+        require_finite_rewards(
+            rewards, env_id=self._task.spec.id, seed=self._seed, step=self._budget.steps
+        )
         following = self._number(observations)
         successors = following.copy()
         ended = terminated | truncated
